@@ -11,16 +11,22 @@ from sr_edge.errors import UsageError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, is_synced: bool = True) -> Iterator[Path]:
     """Yields a temporary name beside `path` to write to, and renames that file when the block ends without error.
 
+    The content is on the disk before the file gets its name, so that even a power failure leaves either the old file or
+    the whole new one; `is_synced=False` leaves that to the operating system, for files that are replaced all the time.
     The temporary file is removed however the block ends, also by KeyboardInterrupt. An OSError names `path` instead of
     the temporary file.
     """
     unfinished = _unfinished(path)
     try:
         yield unfinished
+        if is_synced:
+            sync_to_disk(unfinished)
         unfinished.replace(path)
+        if is_synced:
+            sync_to_disk(path.parent)
     except OSError as error:
         if error.filename is not None and Path(error.filename) == unfinished:
             error.filename = os.fspath(path)
@@ -33,6 +39,15 @@ def remove_unfinished(path: Path) -> None:
     """Removes the temporary files of processes that were killed while they wrote `path`."""
     for unfinished in path.parent.glob(f".{path.name}.*.part"):
         _remove(unfinished)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Waits until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def require_output_file(path: Path) -> None:

@@ -19,10 +19,12 @@ class SourceInfo:
     Attributes:
         rate: nominal frames per second; None if the stream does not announce it.
         passthrough: audio and subtitle packets, for sinks that can store them.
+        sample_aspect_ratio: width of a pixel divided by its height; None if the stream does not specify it.
     """
 
     rate: Fraction | None = None
     passthrough: PassthroughPackets | None = None
+    sample_aspect_ratio: Fraction | None = None
 
 
 class SinkUnavailable(StreamError):

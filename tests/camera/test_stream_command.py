@@ -170,12 +170,16 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("-", "null", "--raw", "nv12:4x4@30", "--read", "framerate=30"), ("(framerate)", " -,")),
     (("CLIP", "null", "--encode", "crf=30"), ("encoder", "null")),
     (("CLIP", "null", "--codec", "libx265"), ("encoder", "null")),
+    (("CLIP", "null", "--pixel-format", "yuv444p"), ("encoder", "null")),
+    (("CLIP", "out.mp4", "--pixel-format", "yuv999p"), ("'yuv999p'", "yuv444p")),
+    (("CLIP", "out.mp4", "--pixel-format", "rgb24"), ("rgb24", "libx264", "--pixel-format yuv420p")),
+    (("gst:videotestsrc", "null", "--deinterlace"), ("--deinterlace", "gst:videotestsrc")),
     (("CLIP", "null", "--rate", "0"), ("'0'", "30000/1001")),
     (("CLIP", "null", "--rate", "10"), ("(10)", "p%04d.png", "clip.mp4")),
     (("CLIP", "out.mp4", "--codec", "h266"), ("encoder h266", "libx264", "libx265")),
     (("CLIP", "out.mp4", "--encode", "crff=20"), ("libx264", "crff")),
     (("CLIP", "rtsp://127.0.0.1:1/x"), ("rtsp://127.0.0.1:1/x: Connection refused",)),
-    (("lavfi:testsrc2=size=64x48,format=yuv410p", "null"), ("pixel format yuv410p", "yuv420p")),
+    (("lavfi:testsrc2=size=64x48,format=rgb4", "null"), ("pixel format rgb4", "yuv420p")),
 ]
 
 

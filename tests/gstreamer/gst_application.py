@@ -44,6 +44,32 @@ class SlowSink:
         return Gst.PadProbeReturn.OK
 
 
+def recorded_pts(pipeline: Any, name: str, pad: str) -> list[int]:
+    """A list that receives the pts in ns of each buffer at a pad of the element of that name, if there is one."""
+    pts: list[int] = []
+    element = pipeline.get_by_name(name)
+
+    def record(_pad: Any, info: Any) -> Any:
+        pts.append(info.get_buffer().pts)
+        return Gst.PadProbeReturn.OK
+
+    if element:
+        element.get_static_pad(pad).add_probe(Gst.PadProbeType.BUFFER, record)
+    return pts
+
+
+def end_of(pipeline: Any) -> tuple[str, list[str]]:
+    """Waits for the end of a running pipeline, and returns the error that ended it or "", and all warnings."""
+    kinds = Gst.MessageType
+    warnings: list[str] = []
+    while message := pipeline.get_bus().timed_pop_filtered(TIMEOUT_NS, kinds.EOS | kinds.ERROR | kinds.WARNING):
+        if message.type == kinds.WARNING:
+            warnings.append(message.parse_warning()[0].message)
+            continue
+        return message.parse_error()[0].message if message.type == kinds.ERROR else "", warnings
+    raise SystemExit("the pipeline neither ended nor failed")
+
+
 def caps_of(pipeline: Any, name: str, pad: str) -> str:
     """The caps that were negotiated on a pad of the element of that name; empty without element or caps."""
     element = pipeline.get_by_name(name)
@@ -55,27 +81,29 @@ def run(description: str) -> dict[str, object]:
     """Runs a pipeline to its end.
 
     Returns:
-        The error that ended it or "", the latency at the end in ns, the counters of the element named sredge0, the
-        caps of the elements named begin (its src pad) and end (its sink pad), and the observations of SlowSink.
+        The error that ended it or "", the warnings, the latency at the end in ns, the counters of the element named
+        sredge0, the caps and the pts in ns at the elements named begin (its src pad) and end (its sink pad), and the
+        observations of SlowSink.
     """
     pipeline = Gst.parse_launch(description)
     slow_sink = SlowSink(pipeline)
+    ends = (("begin", "src"), ("end", "sink"))
+    pts = {pad: recorded_pts(pipeline, name, pad) for name, pad in ends}
     pipeline.set_state(Gst.State.PLAYING)
-    message = pipeline.get_bus().timed_pop_filtered(TIMEOUT_NS, Gst.MessageType.EOS | Gst.MessageType.ERROR)
-    if message is None:
-        raise SystemExit("the pipeline neither ended nor failed")
-    error = message.parse_error()[0].message if message.type == Gst.MessageType.ERROR else ""
+    error, warnings = end_of(pipeline)
     latency = Gst.Query.new_latency()
     pipeline.query(latency)
     element = pipeline.get_by_name("sredge0")
     counters = {name: element.get_property(name) for name in COUNTERS} if element else {}
-    caps = {pad: caps_of(pipeline, name, pad) for name, pad in (("begin", "src"), ("end", "sink"))}
+    caps = {pad: caps_of(pipeline, name, pad) for name, pad in ends}
     pipeline.set_state(Gst.State.NULL)
     return {
         "error": error,
+        "warnings": warnings,
         "latency_ns": latency.parse_latency()[1],
         **counters,
         "caps": caps,
+        "pts": pts,
         **slow_sink.observations,
     }
 

@@ -55,7 +55,8 @@ class GStreamer:
         gst-launch-1.0 sometimes misses an error that is posted while it waits for the first frame, and never ends.
 
         Returns:
-            "error", "latency_ns", the counters of the element, "caps" by pad, and what the slow sink observed.
+            "error", "warnings", "latency_ns", the counters of the element, "caps" and "pts" by pad, and what the slow
+            sink observed.
         """
         application = str(Path(__file__).with_name("gst_application.py"))
         done = self._run([SYSTEM_PYTHON, application, " ".join(pipeline)])

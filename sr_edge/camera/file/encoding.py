@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 
 from sr_edge.camera.file.probe import VideoProbe
-from sr_edge.camera.file.settings import VideoCodec
+from sr_edge.camera.file.settings import VideoCodec, VideoSettings
 from sr_edge.camera.media.conversion import YUV_COLOUR
 from sr_edge.camera.media.frame import Chroma, Colour, PixelFormat
 from sr_edge.camera.media.orientation import Matrix
@@ -63,13 +63,16 @@ _CONTAINERS: Mapping[str, tuple[str, tuple[VideoCodec, ...]]] = {
 
 SUFFIXES = tuple(_CONTAINERS)
 
-_ENCODED_FORMATS = {
-    PixelFormat.NV12: PixelFormat.I420,
-    PixelFormat.P010: PixelFormat.I420_10,
-    PixelFormat.RGB: PixelFormat.I444,
-    PixelFormat.RGB_16: PixelFormat.I444_10,
+_X264_FRAME_PACKING = {"left_right": 3, "top_bottom": 4}
+"""x264's numbers of the arrangements of two views, by Matroska's names."""
+
+_PLANAR = {PixelFormat.NV12: PixelFormat.I420, PixelFormat.P010: PixelFormat.I420_10}
+"""Replacements for pixel formats that not every encoder accepts; the samples are the same."""
+_RGB_AS = {
+    PixelFormat.RGB: (PixelFormat.I420, PixelFormat.I444),
+    PixelFormat.RGB_16: (PixelFormat.I420_10, PixelFormat.I444_10),
 }
-"""Replacements for pixel formats that the encoders do not accept; RGB becomes 4:4:4, which keeps its resolution."""
+"""RGB becomes 4:2:0, which every player can decode; 4:4:4 where the size is odd."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,15 @@ def container_of(target: Path) -> str:
     return container[0]
 
 
-def choose_encoding(
-    probe: VideoProbe, target: Path, scale: int, codec: VideoCodec | None = None, crf: int | None = None
-) -> VideoFileEncoding:
+def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: VideoSettings) -> VideoFileEncoding:
     """Chooses the encoding of a video upscaled by `scale`; bit depth, chroma, colour and time base are kept.
 
     Args:
         probe: The source video.
         target: The file to write; its suffix selects the container.
         scale: Magnification.
-        codec: None selects the first codec of the container that can encode the pixel format: usually H.264, for
-            10 bits H.265.
-        crf: Constant rate factor, lower is better; None selects the default of the codec.
+        settings: Codec, quality and pixel format. By default the codec is the first one of the container that can
+            encode the pixel format: usually H.264, for 10 bits H.265.
 
     Raises:
         UsageError: The container, codec, quality, pixel format and size cannot be combined.
@@ -151,10 +151,11 @@ def choose_encoding(
             wanted=_PYAV_WITH_DISPLAY_MATRIX,
             remedy=f"install a newer version: pip install '{_PYAV_WITH_DISPLAY_MATRIX}'",
         )
-    pixel_format = _ENCODED_FORMATS.get(probe.format, probe.format)
-    codec = _codec_for(target, pixel_format, codec)
+    width, height = scale * probe.width, scale * probe.height
+    pixel_format = settings.pixel_format or _default_format(probe.format, width, height)
+    codec = _codec_for(target, pixel_format, settings)
     encoder = _ENCODERS[codec]
-    crf = encoder.default_crf if crf is None else crf
+    crf = encoder.default_crf if settings.crf is None else settings.crf
     if not 0 <= crf <= encoder.max_crf:
         raise UsageError(
             f"--crf {crf} is outside the quality range of {codec}",
@@ -162,7 +163,6 @@ def choose_encoding(
             wanted=range(encoder.max_crf + 1),
             remedy=f"give a number from 0 (best) to {encoder.max_crf}",
         )
-    width, height = scale * probe.width, scale * probe.height
     _require_size(target, codec, encoder, pixel_format, width, height)
     return VideoFileEncoding(
         encoder=encoder.name,
@@ -180,17 +180,33 @@ def choose_encoding(
     )
 
 
+def _default_format(source: PixelFormat, width: int, height: int) -> PixelFormat:
+    """The format in which frames of a format are encoded unless the user chooses another one."""
+    if source not in _RGB_AS:
+        return _PLANAR.get(source, source)
+    subsampled, full = _RGB_AS[source]
+    return full if width % 2 or height % 2 else subsampled
+
+
 def _library_options(codec: VideoCodec, probe: VideoProbe) -> Mapping[str, str]:
-    """Options that FFmpeg passes to x264 and x265 unparsed.
+    """Options that FFmpeg passes to x264, x265 and SVT-AV1 unparsed.
 
     The AVX-512 code of x264 produces other bits than its C code, and not the same bits in every run. Its AVX2 code is
     reproducible, and an interrupted run must continue with the bits that an uninterrupted run would have written.
     """
     if codec is VideoCodec.H265:
-        hdr = f":{probe.hdr.x265_params}" if probe.hdr else ""
-        return {"x265-params": f"log-level=none{hdr}"}
-    has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
-    return {"x264-params": "asm=avx2"} if codec is VideoCodec.H264 and has_avx512 else {}
+        return {"x265-params": ":".join(["log-level=none", *probe.hdr.x265_params()])}
+    if codec is VideoCodec.H264:
+        has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
+        packing = _X264_FRAME_PACKING.get(probe.stereo or "")
+        params = [
+            *(["asm=avx2"] if has_avx512 else []),
+            *([f"frame-packing={packing}"] if packing else []),
+            *probe.hdr.x264_params(),
+        ]
+        return {"x264-params": ":".join(params)} if params else {}
+    params = probe.hdr.svtav1_params() if codec is VideoCodec.AV1 else []
+    return {"svtav1-params": ":".join(params)} if params else {}
 
 
 def can_write_rotation() -> bool:
@@ -198,8 +214,9 @@ def can_write_rotation() -> bool:
     return hasattr(av.VideoStream, "set_display_matrix")
 
 
-def _codec_for(target: Path, pixel_format: PixelFormat, requested: VideoCodec | None) -> VideoCodec:
+def _codec_for(target: Path, pixel_format: PixelFormat, settings: VideoSettings) -> VideoCodec:
     _, supported = _CONTAINERS[target.suffix.lower()]
+    requested = settings.codec
     if requested is not None and requested not in supported:
         raise UsageError(
             f"{requested} video cannot be written to {target.suffix} files",
@@ -210,6 +227,8 @@ def _codec_for(target: Path, pixel_format: PixelFormat, requested: VideoCodec | 
     capable = [
         codec for codec in _by_preference(supported, pixel_format) if pixel_format.value in _pixel_formats_of(codec)
     ]
+    if settings.pixel_format is not None:
+        _require_encodable(target, pixel_format, (requested,) if requested else supported)
     if not capable:
         raise UsageError(
             f"{pixel_format} pixels cannot be written to {target.suffix} files",
@@ -225,6 +244,19 @@ def _codec_for(target: Path, pixel_format: PixelFormat, requested: VideoCodec | 
             remedy=f"choose {_codec_options(capable)}",
         )
     return requested or capable[0]
+
+
+def _require_encodable(target: Path, pixel_format: PixelFormat, codecs: tuple[VideoCodec, ...]) -> None:
+    """Raises UsageError if none of the codecs can encode the format that the user chose."""
+    names = set().union(*(_pixel_formats_of(codec) for codec in codecs))
+    encodable = [choice.value for choice in PixelFormat if choice.value in names]
+    if pixel_format.value not in encodable:
+        raise UsageError(
+            f"{' and '.join(_values(codecs))} in {target.suffix} files cannot encode {pixel_format} pixels",
+            found=pixel_format.value,
+            wanted=encodable,
+            remedy=f"choose --pixel-format {', '.join(encodable[:-1])} or {encodable[-1]}",
+        )
 
 
 def _values(codecs: Iterable[VideoCodec]) -> tuple[str, ...]:
@@ -272,4 +304,6 @@ def _scaled_matrix(matrix: Matrix | None, scale: int) -> Matrix | None:
     """The display matrix for the larger frame. Only its translation (elements 6 and 7) is in pixels."""
     if matrix is None:
         return None
-    return tuple(scale * value if index in (6, 7) else value for index, value in enumerate(matrix))
+    limit = 2**31 - 1  # of FFmpeg's integers; only a damaged file has a translation so large
+    scaled = (scale * value if index in (6, 7) else value for index, value in enumerate(matrix))
+    return tuple(max(-limit, min(limit, value)) for value in scaled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,14 +28,28 @@ class HdrMetadata:
     def __bool__(self) -> bool:
         return bool(self.mastering_display or self.light_levels)
 
-    @property
-    def x265_params(self) -> str:
-        params = ["hdr10=1"]
-        if self.mastering_display:
-            params.append(f"master-display={self.mastering_display}")
-        if self.light_levels:
-            params.append(f"max-cll={self.light_levels}")
-        return ":".join(params)
+    def x265_params(self) -> list[str]:
+        """Options of x265."""
+        params = ["hdr10=1"] if self else []
+        params += [f"master-display={self.mastering_display}"] if self.mastering_display else []
+        return params + ([f"max-cll={self.light_levels}"] if self.light_levels else [])
+
+    def x264_params(self) -> list[str]:
+        """Options of x264."""
+        params = [f"mastering-display={self.mastering_display}"] if self.mastering_display else []
+        return params + ([f"cll={self.light_levels}"] if self.light_levels else [])
+
+    def svtav1_params(self) -> list[str]:
+        """Options of SVT-AV1, which takes chromaticities and cd/m2 as decimal fractions."""
+        if not self.mastering_display:
+            return [f"content-light={self.light_levels}"] if self.light_levels else []
+        points, luminance = self.mastering_display.split("L")
+        display = _divided(points, _CHROMATICITY_STEPS) + "L" + _divided(luminance, _LUMINANCE_STEPS)
+        return [f"mastering-display={display}"] + ([f"content-light={self.light_levels}"] if self.light_levels else [])
+
+
+def _divided(text: str, steps: int) -> str:
+    return re.sub(r"\d+", lambda number: f"{int(number[0]) / steps:g}", text)
 
 
 def hdr_metadata(av_frame: Any) -> HdrMetadata:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
@@ -17,9 +17,11 @@ from sr_edge.camera.file.encoding import VideoFileEncoding, choose_encoding, con
 from sr_edge.camera.file.mux import MuxJob, StreamCopies, choose_copies, mux
 from sr_edge.camera.file.probe import VideoProbe, probe_video
 from sr_edge.camera.file.reader import ReadSummary, VideoFileSource
-from sr_edge.camera.file.segments import SEGMENT_FRAMES, Fingerprint, Segments, open_segments, segments_folder
+from sr_edge.camera.file.segments import SEGMENT_FRAMES, Fingerprint, Segments, open_segments
 from sr_edge.camera.file.settings import VideoSettings
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
+from sr_edge.camera.flow.events import ignore_event
+from sr_edge.camera.media.declared import ALPHA, INTERLACED, listed
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import FrameUpscaler
 from sr_edge.camera.pipeline.loop import Loop
@@ -74,6 +76,11 @@ class VideoJob:
     encoding: VideoFileEncoding
     copies: StreamCopies
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Differences from the source that are known before the work, and what may look wrong in the result."""
+        return tuple(_planned_notes(self))
+
 
 def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings | None = None) -> VideoJob:
     """Probes `source` and checks that `target` can store the result, before a model is loaded.
@@ -86,7 +93,7 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
 
     Raises:
         FrameError, StreamError: `source` cannot be read as a video.
-        UsageError: `target` cannot be written, or its container cannot store the frames or one of the copied streams.
+        UsageError: `target` cannot be written, or its container cannot store the frames.
     """
     settings = settings or VideoSettings()
     if source.resolve() == target.resolve():
@@ -94,13 +101,17 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
     container = container_of(target)
     probe = probe_video(source)
     require_output_file(target)
-    encoding = choose_encoding(probe, target, scale, settings.codec, settings.crf)
-    copies = choose_copies(probe, target, container, settings.copied_streams)
+    encoding = choose_encoding(probe, target, scale, settings)
+    copies = choose_copies(probe, container, settings.copied_streams)
     return VideoJob(probe, target, settings, encoding, copies)
 
 
 def upscale_video(
-    job: VideoJob, upscaler: FrameUpscaler, on_frame: OnFrame | None = None, segment_frames: int = SEGMENT_FRAMES
+    job: VideoJob,
+    upscaler: FrameUpscaler,
+    on_frame: OnFrame | None = None,
+    segment_frames: int = SEGMENT_FRAMES,
+    on_event: Callable[[str], None] = ignore_event,
 ) -> VideoResult:
     """Upscales a video file. The target is moved into place atomically when it is complete.
 
@@ -114,6 +125,7 @@ def upscale_video(
         on_frame: Called after each encoded frame, and once more before the segments are muxed.
         segment_frames: Frames per segment: the most work that an interruption costs, and the largest distance between
             key frames.
+        on_event: Called with what an interrupted run left and cannot be used.
 
     Raises:
         StreamError: The source is damaged or truncated, or the target cannot be written.
@@ -122,12 +134,12 @@ def upscale_video(
         EngineError: Inference failed.
     """
     fingerprint = _fingerprint(job, upscaler, segment_frames)
-    with open_segments(job.target, fingerprint, job.settings.resume) as segments:
-        resumed = len(segments.pts)
-        summary = segments.summary or _encode_segments(job, upscaler, segments, segment_frames, on_frame)
-        mux_job = MuxJob(
-            job.probe, job.encoding, job.copies.copied, job.settings.frames, tuple(segments.segments), summary
-        )
+    with open_segments(
+        job.target, fingerprint, segment_frames, resume=job.settings.resume, on_event=on_event
+    ) as segments:
+        resumed = segments.frames
+        summary = segments.summary or _encode_segments(job, upscaler, segments, on_frame)
+        mux_job = MuxJob(job.probe, job.encoding, job.copies.copied, job.settings.frames, segments.segments, summary)
         mux(mux_job, segments.folder, job.target)
         segments.remove()
     encoding = job.encoding
@@ -141,32 +153,27 @@ def upscale_video(
         frames=summary.frames,
         resumed=resumed,
         copied=tuple(map(str, job.copies.copied)),
-        notes=tuple(_notes(job, summary)),
+        notes=(*job.notes, *_final_notes(job, summary)),
     )
 
 
-def frames_kept(target: Path) -> int:
-    """The number of frames that an interrupted run has kept beside `target`; the same command resumes after them."""
-    folder = segments_folder(target)
-    return len(Segments(folder, target).pts) if folder.is_dir() else 0
-
-
 def _encode_segments(
-    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, segment_frames: int, on_frame: OnFrame | None
+    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, on_frame: OnFrame | None
 ) -> ReadSummary:
+    """Encodes the segments that are not finished."""
     frame_range = job.settings.frames
-    source = VideoFileSource(job.probe, frame_range, segments.pts)
+    source = VideoFileSource(job.probe, frame_range, segments.pts_of, job.settings.is_deinterlaced)
     options = LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_FRAME_TIMEOUT_S)
     frames = _report_frames(
         cast("Generator[VideoFrame, None, None]", Loop(source, upscaler, options).frames()),
-        len(segments.pts),
+        segments.frames,
         frame_range.count_in(job.probe.frame_count),
         on_frame,
     )
     try:
         with closing(frames):
-            for first in frames:
-                segments.write(chain([first], islice(frames, segment_frames - 1)), job.encoding, segment_frames)
+            for number, segment_frames in groupby(frames, segments.segment_of):
+                segments.write(number, segment_frames, job.encoding)
     except StreamError as error:
         if isinstance(error.__cause__, SrEdgeError):  # the loop wraps what fails in a frame
             raise error.__cause__ from None
@@ -200,6 +207,7 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
     return {
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
+        "--deinterlace": str(job.settings.is_deinterlaced),
         "the model's output": _output_digest(upscaler, probe.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
@@ -219,20 +227,38 @@ def _output_digest(upscaler: FrameUpscaler, frame: VideoFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def _notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
-    probe = job.probe
-    if job.copies.left_out:
-        yield f"left out: {', '.join(map(str, job.copies.left_out))}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _planned_notes(job: VideoJob) -> Iterator[str]:
+    probe, encoding = job.probe, job.encoding
+    yield from job.copies.notes
+    if probe.decoded_format.note:
+        yield probe.decoded_format.note
     if probe.format.is_rgb:
-        yield f"the RGB pixels were converted to {job.encoding.format}, BT.709"
-    if probe.has_alpha:
+        yield f"the RGB pixels are converted to {encoding.format}, BT.709"
+    if ALPHA in probe.declared:
         yield "its alpha channel is left out"
-    if probe.hdr and job.encoding.encoder != "libx265":
-        yield "its HDR metadata is left out; --codec h265 keeps it"
-    if probe.is_interlaced:
-        yield "it is interlaced; deinterlace it first to avoid combing artifacts"
+    if probe.interlacing and not job.settings.is_deinterlaced:
+        yield "it is interlaced, and combing artifacts will be upscaled with it; --deinterlace avoids them"
+    if job.settings.is_deinterlaced and not probe.interlacing:
+        yield "no frame is marked as interlaced; all of them are deinterlaced, with the top field first"
+
+
+def _final_notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
+    declared = (job.probe.declared | set(summary.declared)) - {ALPHA, INTERLACED}
+    if INTERLACED in summary.declared and not job.probe.interlacing:
+        yield "some of its frames are interlaced, with combing artifacts; --deinterlace avoids them"
+    try:
+        lost = declared - probe_video(job.target).declared if declared else declared
+    except SrEdgeError as error:  # a build of FFmpeg may lack the decoder of a codec that it can encode
+        yield f"whether the output declares the same as the source is unknown ({error.problem}): {listed(declared)}"
+    else:
+        if lost:
+            yield f"no longer declared in the output: {listed(lost)}"
     if summary.unreadable_packets:
-        yield f"{summary.unreadable_packets} damaged packets could not be decoded; their frames are missing"
+        yield f"{_counted(summary.unreadable_packets, 'damaged frame')} left out"
     if summary.timestamp_shift_s:
         yield (
             f"timestamps that did not increase moved the last frames by {summary.timestamp_shift_s:g} s; the audio may "

@@ -20,18 +20,21 @@ from typing import Any
 import av
 
 from sr_edge.camera.file.encoding import VideoFileEncoding
-from sr_edge.camera.file.probe import OtherStream, VideoProbe, open_video
+from sr_edge.camera.file.probe import VideoProbe, open_video
 from sr_edge.camera.file.reader import ReadSummary
 from sr_edge.camera.file.segments import Segment
 from sr_edge.camera.file.settings import FrameRange, StreamSelection
+from sr_edge.camera.media.declared import ALPHA_TAG, STEREO_TAG, TIMECODE_TAG
+from sr_edge.camera.media.decoding import packets_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
-from sr_edge.errors import UsageError
-from sr_edge.whole_file import whole_file
+from sr_edge.camera.media.passthrough import OtherStream, is_cover
+from sr_edge.whole_file import sync_to_disk, whole_file
 
 _SUGGESTED_CONTAINERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}
 _MAX_TIMESCALE = 2**31 - 1
 _EMPTY_SUBTITLE = b"\0\0"
-_TIMED_KINDS = ("audio", "subtitle")
+_COPIED_KINDS = ("video", "audio", "subtitle")
+_WRITTEN_BY_MUXER = "timecode"
 _REWRITTEN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
 _STATISTICS_TAG_PREFIXES = ("bps", "number_of_", "_statistics_")
 """Tags of Matroska with the numbers of bytes and frames of the old stream."""
@@ -39,61 +42,60 @@ _STATISTICS_TAG_PREFIXES = ("bps", "number_of_", "_statistics_")
 
 @dataclass(frozen=True)
 class StreamCopies:
-    """The streams that are copied to the new file, and those that are left out."""
+    """The streams that are copied to the new file, and those that are left out.
+
+    Attributes:
+        copied: The streams that are copied.
+        left_out: All other streams but the video.
+        suffix: A container that could store those that were left out although the user wants them; None if there is
+            none, or if nothing was.
+    """
 
     copied: tuple[OtherStream, ...]
     left_out: tuple[OtherStream, ...]
+    suffix: str | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out, for the user."""
+        if not self.left_out:
+            return ()
+        alternative = f" (a {self.suffix} file can store what this one cannot)" if self.suffix else ""
+        return (f"left out: {', '.join(map(str, self.left_out))}{alternative}",)
 
 
-def choose_copies(probe: VideoProbe, target: Path, container: str, selection: StreamSelection) -> StreamCopies:
-    """Chooses the streams to copy.
+def choose_copies(probe: VideoProbe, container: str, selection: StreamSelection) -> StreamCopies:
+    """Chooses the streams to copy: those that the user wants and the container can store.
 
     Args:
         probe: The source video.
-        target: The file to write.
-        container: FFmpeg's name of its container format.
+        container: FFmpeg's name of the container format of the new file.
         selection: Which kinds of streams the user wants.
-
-    Raises:
-        UsageError: The container cannot store one of them.
     """
-    copied = tuple(
-        stream
-        for stream in probe.other_streams
-        if selection.includes(stream.kind) and _may_contain_kind(container, stream)
-    )
     with open_video(probe.path) as (source, _):
-        for stream in copied:
-            if not _can_contain(container, source.streams[stream.index]):
-                raise _cannot_store(target, probe, stream, _suffix_for(source, copied))
-    return StreamCopies(copied, tuple(stream for stream in probe.other_streams if stream not in copied))
+        wanted = [stream for stream in probe.other_streams if selection.includes(stream.kind)]
+        copied = tuple(stream for stream in wanted if _can_contain(container, source.streams[stream.index]))
+        suffix = _suffix_for(source, wanted, copied)
+    left_out = (stream for stream in probe.other_streams if stream not in copied and stream.kind != _WRITTEN_BY_MUXER)
+    return StreamCopies(copied, tuple(left_out), suffix)
 
 
-def _may_contain_kind(container: str, stream: OtherStream) -> bool:
-    return stream.kind != "attachment" or container == "matroska"
-
-
-def _cannot_store(target: Path, probe: VideoProbe, refused: OtherStream, suffix: str | None) -> UsageError:
-    omit = f"omit the stream with {'--copy audio' if refused.kind == 'subtitle' else '--copy none'}"
-    return UsageError(
-        f"{target.suffix} files cannot store {refused} of {probe.path}",
-        found=refused.codec or refused.kind,
-        wanted=suffix,
-        remedy=omit if suffix is None else f"write a {suffix} file, or {omit}",
-    )
-
-
-def _suffix_for(source: Any, copied: Sequence[OtherStream]) -> str | None:
-    """The suffix of a container that can store all of the streams."""
-    for suffix, container in _SUGGESTED_CONTAINERS.items():
-        streams = [stream for stream in copied if _may_contain_kind(container, stream)]
-        if all(_can_contain(container, source.streams[stream.index]) for stream in streams):
-            return suffix
-    return None
+def _suffix_for(source: Any, wanted: Sequence[OtherStream], copied: Sequence[OtherStream]) -> str | None:
+    """The suffix of the container that can store the most of the wanted streams; None if that is no more than now."""
+    storable = {
+        suffix: sum(_can_contain(container, source.streams[stream.index]) for stream in wanted)
+        for suffix, container in _SUGGESTED_CONTAINERS.items()
+    }
+    best = max(storable, key=lambda suffix: storable[suffix])
+    return best if storable[best] > len(copied) else None
 
 
 def _can_contain(container: str, template: Any) -> bool:
     """Writes a header to find out: it may be refused although FFmpeg's table of codecs allows the stream."""
+    if template.type == "attachment":
+        return container == "matroska"
+    if template.type == "video" and container != "mp4":  # elsewhere a cover picture would become a second video
+        return False
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
         with trial:
@@ -120,7 +122,7 @@ def mux(job: MuxJob, folder: Path, target: Path) -> None:
     """Writes the file in the folder of its segments, and then moves it to `target`.
 
     Raises:
-        StreamError: The file cannot be written.
+        StreamError: The file cannot be written, or the source or a segment cannot be read; the message names which.
     """
     muxed = folder / f"muxed{target.suffix}"
     with stream_errors(str(target)):
@@ -129,6 +131,7 @@ def mux(job: MuxJob, folder: Path, target: Path) -> None:
             with av.open(f"file:{unfinished}", "w", format=job.encoding.container, options=options) as out:
                 _write(out, source, job, _time_range(job))
         muxed.replace(target)
+        sync_to_disk(target.parent)
 
 
 @dataclass(frozen=True)
@@ -165,10 +168,11 @@ def _write(out: Any, opened: tuple[Any, Any], job: MuxJob, time_range: _TimeRang
     targets = {}
     for index in sorted([video.index, *(stream.index for stream in job.copied)]):
         template = source.streams[index]
-        targets[index] = _add_encoded(out, job, video) if template is video else _add_copied(out, template)
-    out.metadata.update(_kept_metadata(source.metadata))
-    if time_range.is_all:
-        out.set_chapters(source.chapters())
+        is_video = template is video
+        targets[index] = _add_encoded(out, job, video) if is_video else _add_copied(out, template)
+        _copy_description(template, targets[index], time_range)
+    out.metadata.update(_kept_metadata(source.metadata, time_range))
+    out.set_chapters(list(_chapters(source, time_range)))
     video_packets = _video_packets(job, targets.pop(video.index), time_range)
     copied_packets = _copied_packets(source, targets, job.probe, time_range)
     for packet in heapq.merge(video_packets, copied_packets, key=_decoding_time_s):
@@ -176,12 +180,16 @@ def _write(out: Any, opened: tuple[Any, Any], job: MuxJob, time_range: _TimeRang
 
 
 def _add_encoded(out: Any, job: MuxJob, source_video: Any) -> Any:
-    with av.open(f"file:{job.segments[0].file}") as first:
+    first_file = job.segments[0].file
+    with stream_errors(str(first_file)), av.open(f"file:{first_file}") as first:
         stream = out.add_stream_from_template(first.streams.video[0], opaque=True)
     stream.time_base = job.encoding.time_base
     if job.encoding.codec_tag is not None:
         stream.codec_context.codec_tag = job.encoding.codec_tag
-    _copy_description(source_video, stream)
+    # FFmpeg's muxer of MP4 refuses a tag with a timecode in a stream that has no frame rate.
+    stream.codec_context.framerate = job.encoding.frame_rate
+    if job.probe.stereo is not None:
+        stream.metadata[STEREO_TAG] = job.probe.stereo
     return stream
 
 
@@ -189,23 +197,40 @@ def _add_copied(out: Any, template: Any) -> Any:
     stream = out.add_stream_from_template(template)
     if template.time_base:
         stream.time_base = template.time_base
-    _copy_description(template, stream)
     return stream
 
 
-def _copy_description(source: Any, target: Any) -> None:
-    target.metadata.update(_kept_metadata(source.metadata))
+def _copy_description(source: Any, target: Any, time_range: _TimeRange) -> None:
+    target.metadata.update(_kept_metadata(source.metadata, time_range))
     target.disposition = source.disposition
 
 
-def _kept_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The tags that are still true of the new file."""
+def _kept_metadata(metadata: Mapping[str, str], time_range: _TimeRange) -> dict[str, str]:
+    """The tags that are still true of the new file: it has no alpha channel, and an excerpt has other timecodes.
+
+    Whether the arrangement of two views is kept decides the probe.
+    """
+    untrue = (*_REWRITTEN_TAGS, ALPHA_TAG, STEREO_TAG, *(() if time_range.is_all else (TIMECODE_TAG,)))
     names = {name: name.lower() for name in metadata}
     return {
         name: metadata[name]
         for name, lower in names.items()
-        if lower not in _REWRITTEN_TAGS and not lower.startswith(_STATISTICS_TAG_PREFIXES)
+        if lower not in untrue and not lower.startswith(_STATISTICS_TAG_PREFIXES)
     }
+
+
+def _chapters(source: Any, time_range: _TimeRange) -> Iterator[Any]:
+    """The chapters of the source, those of an excerpt cut to its time range."""
+    for chapter in source.chapters():
+        if time_range.is_all:
+            yield chapter
+            continue
+        time_base = chapter["time_base"]
+        start, end = (round(time_s / time_base) for time_s in (time_range.start_s, time_range.end_s))
+        shift = round(time_range.shift_s / time_base)
+        first, last = max(chapter["start"], start), min(chapter["end"], end)
+        if first < last:
+            yield {**chapter, "start": first + shift, "end": last + shift}
 
 
 def _decoding_time_s(packet: Any) -> float:
@@ -220,7 +245,7 @@ def _video_packets(job: MuxJob, stream: Any, time_range: _TimeRange) -> Iterator
     next_starts = [*(segment.pts[0] for segment in job.segments[1:]), end]
     for segment, next_start in zip(job.segments, next_starts, strict=True):
         ends = dict(zip(segment.pts, (*segment.pts[1:], next_start), strict=True))
-        with av.open(f"file:{segment.file}") as container:
+        with stream_errors(str(segment.file)), av.open(f"file:{segment.file}") as container:
             for packet in container.demux(video=0):
                 if packet.size == 0:
                     continue
@@ -248,8 +273,18 @@ def _all_pts(segments: Iterable[Segment]) -> Iterator[int]:
 def _copied_packets(
     source: Any, targets: Mapping[int, Any], probe: VideoProbe, time_range: _TimeRange
 ) -> Iterator[Any]:
-    streams = [source.streams[index] for index in targets if source.streams[index].type in _TIMED_KINDS]
-    for packet in source.demux(*streams) if streams else ():
+    streams = [source.streams[index] for index in targets if source.streams[index].type in _COPIED_KINDS]
+    packets = packets_of(source, *streams) if streams else iter(())
+    while True:
+        with stream_errors(str(probe.path)):
+            packet = next(packets, None)
+        if packet is None:
+            return
+        if packet.size and is_cover(packet.stream):
+            packet.pts = packet.dts = 0  # whatever the range
+            packet.stream = targets[packet.stream.index]
+            yield packet
+            continue
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or _is_empty_subtitle(packet):
             continue
         _shift(packet, -probe.start_offset_s)

@@ -13,9 +13,14 @@ import av
 
 from sr_edge.camera.file.hdr import HdrMetadata, hdr_metadata
 from sr_edge.camera.media.conversion import assumed_matrix, frame_from_av
+from sr_edge.camera.media.declared import declared_by, stereo_tag
+from sr_edge.camera.media.decoding import StrictDecoder, packets_of
+from sr_edge.camera.media.deinterlacing import Interlacing, interlacing_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import Colour, PixelFormat, VideoFrame
+from sr_edge.camera.media.nearest_format import NearestFormat, nearest_format
 from sr_edge.camera.media.orientation import Matrix, display_matrix
+from sr_edge.camera.media.passthrough import OtherStream, is_cover, other_stream
 from sr_edge.errors import FrameError, StreamError
 
 _TEXT_FORMAT = "tty"
@@ -23,24 +28,6 @@ _TEXT_FORMAT = "tty"
 _TIMESTAMP_DISCONTINUITY = 0x0200
 """AVFMT_TS_DISCONT, the flag of containers whose timestamps may start at any value, such as MPEG-TS."""
 _DEFAULT_FRAME_RATE = Fraction(30)
-
-
-@dataclass(frozen=True)
-class OtherStream:
-    """A stream of the file other than its video.
-
-    Attributes:
-        index: FFmpeg's stream index.
-        kind: FFmpeg's media type, or "cover picture".
-        codec: FFmpeg's codec name; empty if FFmpeg does not know the codec.
-    """
-
-    index: int
-    kind: str
-    codec: str
-
-    def __str__(self) -> str:
-        return f"stream {self.index} ({' '.join(filter(None, (self.kind, self.codec)))})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +47,10 @@ class VideoProbe:
         start_offset_s: Start time of the container, which is subtracted from all timestamps; not 0 only for containers
             whose timestamps may start at any value.
         other_streams: All streams other than the video.
-        has_alpha: Whether the first frame has an alpha channel.
-        is_interlaced: Whether the first frame is interlaced.
+        decoded_format: How the frames are converted after they are decoded.
+        declared: What the file declares beside the pixels, see `sr_edge.camera.media.declared`.
+        stereo: Matroska's name of the arrangement of two views in each frame, if upscaling keeps it.
+        interlacing: How the file declares that its frames are interlaced.
     """
 
     path: Path
@@ -74,8 +63,10 @@ class VideoProbe:
     hdr: HdrMetadata
     start_offset_s: Fraction
     other_streams: tuple[OtherStream, ...]
-    has_alpha: bool
-    is_interlaced: bool
+    decoded_format: NearestFormat
+    declared: frozenset[str]
+    stereo: str | None
+    interlacing: Interlacing
 
     @property
     def width(self) -> int:
@@ -127,9 +118,11 @@ def probe_video(path: Path) -> VideoProbe:
             display_matrix=display_matrix(av_frame),
             hdr=hdr_metadata(av_frame),
             start_offset_s=Fraction(container.start_time or 0, 1_000_000) if has_start_offset else Fraction(0),
-            other_streams=tuple(_other_stream(stream) for stream in container.streams if stream.index != video.index),
-            has_alpha=any(component.is_alpha for component in av_frame.format.components),
-            is_interlaced=av_frame.interlaced_frame,
+            other_streams=tuple(other_stream(stream) for stream in container.streams if stream.index != video.index),
+            decoded_format=nearest_format(av_frame.format.name),
+            declared=frozenset(declared_by(container, video, av_frame)),
+            stereo=stereo_tag(video, av_frame),
+            interlacing=interlacing_of(video, av_frame),
         )
 
 
@@ -146,7 +139,8 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """
     _require_content(path)
     with stream_errors(str(path)):
-        container: Any = av.open(f"file:{path}", "r")  # without the scheme, a colon in the name would end a protocol
+        # Without the scheme, a colon in the name would end a protocol. Not all tags are in UTF-8.
+        container: Any = av.open(f"file:{path}", "r", metadata_errors="replace")
     with container:
         yield container, _video_stream(path, container)
 
@@ -169,9 +163,9 @@ def _video_stream(path: Path, container: Any) -> Any:
         raise StreamError(
             f"{path} is a text file, not a video", found="text", wanted="video", remedy="choose another file"
         )
-    videos = [stream for stream in container.streams.video if not _is_cover(stream)]
+    videos = [stream for stream in container.streams.video if not is_cover(stream)]
     if not videos:
-        kinds = tuple(dict.fromkeys(_other_stream(stream).kind for stream in container.streams))
+        kinds = tuple(dict.fromkeys(other_stream(stream).kind for stream in container.streams))
         raise StreamError(
             f"{path} has no video stream, only {', '.join(kinds)}" if kinds else f"{path} has no streams",
             found=kinds,
@@ -188,30 +182,10 @@ def _video_stream(path: Path, container: Any) -> Any:
     return videos[0]
 
 
-def _is_cover(stream: Any) -> bool:
-    return bool(stream.disposition & type(stream.disposition).attached_pic)
-
-
-def _other_stream(stream: Any) -> OtherStream:
-    kind = "cover picture" if stream.type == "video" and _is_cover(stream) else stream.type
-    return OtherStream(stream.index, kind, stream.codec_context.name if stream.codec_context else "")
-
-
 def _first_frame(path: Path, container: Any, video: Any) -> Any:
+    decoder = StrictDecoder(video, is_parallel=False)
     with stream_errors(str(path)):
-        for packet in container.demux(video):
-            for av_frame in decode_packet(packet) or ():
+        for packet in packets_of(container, video):
+            for av_frame in decoder.decode(packet):
                 return av_frame
     raise StreamError(f"no frame of {path} can be decoded", found=path, remedy="copy or export it again")
-
-
-def decode_packet(packet: Any) -> list[Any] | None:
-    """Sends a packet to its decoder and returns the frames that the decoder outputs.
-
-    Returns:
-        None if the packet cannot be decoded.
-    """
-    try:
-        return list(packet.decode())
-    except av.error.InvalidDataError:
-        return None

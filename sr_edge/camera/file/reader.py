@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from sr_edge.camera.file.probe import VideoProbe, decode_packet, open_video
+from sr_edge.camera.file.probe import VideoProbe, open_video
 from sr_edge.camera.file.settings import FrameRange
 from sr_edge.camera.media.conversion import frame_from_av
+from sr_edge.camera.media.declared import declared_by_frame
+from sr_edge.camera.media.decoding import StrictDecoder, packets_of
+from sr_edge.camera.media.deinterlacing import Deinterlacer
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.media.timeline import Timeline
@@ -32,8 +35,9 @@ class ReadSummary:
         frames: Number of frames in the range.
         first_pts: Timestamp of the first frame of the file, whatever the range.
         last_duration: Duration of the last frame of the range, in units of the time base.
-        unreadable_packets: Packets that could not be decoded; their frames are missing.
+        unreadable_packets: Packets whose picture is damaged or cannot be decoded; their frames are missing.
         timestamp_shift_s: By how many seconds the last frames were moved because their timestamps did not increase.
+        declared: What the side data of the frames declare, see `sr_edge.camera.media.declared`.
     """
 
     frames: int
@@ -41,6 +45,18 @@ class ReadSummary:
     last_duration: int
     unreadable_packets: int
     timestamp_shift_s: float
+    declared: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, content: Any) -> ReadSummary | None:
+        """Reads a summary that was stored as JSON; None if it is damaged."""
+        if not isinstance(content, dict) or set(content) != {field.name for field in fields(cls)}:
+            return None
+        declared = content["declared"]
+        are_numbers = all(isinstance(value, (int, float)) for name, value in content.items() if name != "declared")
+        if not (are_numbers and isinstance(declared, list) and all(isinstance(name, str) for name in declared)):
+            return None
+        return cls(**{**content, "declared": tuple(declared)})
 
 
 class VideoFileSource:
@@ -52,14 +68,21 @@ class VideoFileSource:
     is_live = False
     reconnections = 0
 
-    def __init__(self, probe: VideoProbe, frame_range: FrameRange, finished_pts: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        probe: VideoProbe,
+        frame_range: FrameRange,
+        finished_pts: Callable[[int], int | None] = lambda number: None,
+        is_deinterlaced: bool = False,
+    ) -> None:
         """Prepares the source; the file is opened by `frames`.
 
         Args:
             probe: The file.
             frame_range: The frames to return.
-            finished_pts: Timestamps of the frames at the start of the range that an earlier run has finished. The file
-                must still contain them; they are not returned.
+            finished_pts: The timestamp of the frame of a number, counted in the range, if an earlier run has finished
+                it. The file must still contain it; it is not returned.
+            is_deinterlaced: Whether the frames are deinterlaced.
         """
         self.name = str(probe.path)
         self.info = SourceInfo(probe.frame_rate)
@@ -67,16 +90,18 @@ class VideoFileSource:
         self._probe = probe
         self._range = frame_range
         self._finished_pts = finished_pts
+        self._is_deinterlaced = is_deinterlaced
+        self._declared: set[str] = set()
         self._closed = threading.Event()
         self._timeline = Timeline(is_live=False)
         self._progress = _ReadProgress()
-        self._unreadable = 0
+        self._decoder: StrictDecoder | None = None
         self._first_pts = 0
         self._first_dts: int | None = None
 
     @property
     def unreadable_packets(self) -> int:
-        return self._unreadable
+        return self._decoder.damaged if self._decoder else 0
 
     def close(self) -> None:
         """Ends `frames` before its next frame. May be called from another thread: it only sets an event."""
@@ -89,7 +114,6 @@ class VideoFileSource:
             StreamError: The file is damaged or truncated, or its frame size changes.
             FrameError: The range begins after the last frame, or the finished frames are not those of this file.
         """
-        first_unfinished = self._range.first + len(self._finished_pts)
         count, last_frame, next_pts = 0, None, None
         for av_frame, pts in self._timestamped_frames():
             if self._closed.is_set():
@@ -97,10 +121,13 @@ class VideoFileSource:
             if count == self._range.end:
                 next_pts = pts
                 break
-            if count >= first_unfinished:
-                yield self._frame(av_frame, pts, count)
-            elif count >= self._range.first:
-                self._require_same_timestamp(pts, count)
+            if count >= self._range.first:
+                self._declared |= declared_by_frame(av_frame)
+                finished_pts = self._finished_pts(count - self._range.first)
+                if finished_pts is None:
+                    yield self._frame(av_frame, pts, count)
+                else:
+                    self._require_same_timestamp(pts, finished_pts, count)
             count, last_frame, last_pts = count + 1, av_frame, pts
         if count != self._range.end:
             self._require_complete(count)
@@ -115,8 +142,9 @@ class VideoFileSource:
             frames=count - self._range.first,
             first_pts=self._first_pts,
             last_duration=self._duration(last_frame) if next_pts is None else next_pts - last_pts,
-            unreadable_packets=self._unreadable,
+            unreadable_packets=self.unreadable_packets,
             timestamp_shift_s=float(self._timeline.offset_s),
+            declared=tuple(sorted(self._declared)),
         )
 
     def _frame(self, av_frame: Any, pts: int, number: int) -> VideoFrame:
@@ -140,8 +168,7 @@ class VideoFileSource:
             ) from error
         return replace(frame, pts=pts, time_base=probe.time_base, colour=probe.colour)
 
-    def _require_same_timestamp(self, pts: int, number: int) -> None:
-        finished_pts = self._finished_pts[number - self._range.first]
+    def _require_same_timestamp(self, pts: int, finished_pts: int, number: int) -> None:
         if pts != finished_pts:
             raise FrameError(
                 f"{self.name}: frame {number} has the timestamp {pts}, but {finished_pts} in the interrupted run",
@@ -164,21 +191,42 @@ class VideoFileSource:
             yield av_frame, pts
 
     def _decoded_frames(self) -> Iterator[tuple[Any, int | None]]:
-        """Each decoded frame and its pts as stored in the file; None if the file does not store one."""
+        """Each intact frame and its pts as stored in the file; None if the file does not store one."""
+        returned, last_pts = 0, None
+        for av_frame, pts in self._pictures(is_parallel=True):
+            yield av_frame, pts
+            returned, last_pts = returned + 1, pts
+        if self._decoder is None or not self._decoder.is_end_incomplete:
+            return
+        # Rare: one of the last packets is damaged. Decoded one by one, the pictures beside it are intact.
+        for number, (av_frame, pts) in enumerate(self._pictures(is_parallel=False)):
+            if number >= returned and (pts is None or last_pts is None or pts > last_pts):
+                yield av_frame, pts
+
+    def _pictures(self, is_parallel: bool) -> Iterator[tuple[Any, int | None]]:
+        """Decodes the file from its start."""
+        self._progress, self._first_dts = _ReadProgress(), None
         with open_video(self._probe.path) as (container, video):
-            video.thread_type = "AUTO"
+            decoder = self._decoder = StrictDecoder(video, is_parallel)
+            deinterlacer = Deinterlacer(self._probe.interlacing) if self._is_deinterlaced else None
             stores_pts = container.format.name != _FORMAT_WITHOUT_PTS
             self._progress.read_header(container, video)
-            packets = container.demux()
+            packets = packets_of(container)
             while (packet := self._next_packet(packets)) is not None:
                 self._progress.count_packet(packet, video)
                 if packet.stream is not video:
                     continue
-                with stream_errors(self.name):
-                    av_frames = decode_packet(packet)
-                self._unreadable += av_frames is None
-                for av_frame in av_frames or ():
+                for av_frame in self._finished_by(decoder, packet, deinterlacer):
                     yield av_frame, self._stored_pts(av_frame, stores_pts)
+
+    def _finished_by(self, decoder: StrictDecoder, packet: Any, deinterlacer: Deinterlacer | None) -> list[Any]:
+        """The frames that are finished with a packet, deinterlaced if there is a deinterlacer."""
+        with stream_errors(self.name):
+            av_frames = decoder.decode(packet)
+            if deinterlacer is None:
+                return av_frames
+            finished = [finished for av_frame in av_frames for finished in deinterlacer.push(av_frame)]
+            return finished if packet.size else finished + deinterlacer.flush()
 
     def _next_packet(self, packets: Iterator[Any]) -> Any:
         with stream_errors(self.name):

@@ -3,19 +3,24 @@
 They are kept in a working folder beside the target:
 
 out.mp4.segments/
-  fingerprint.json            what determines the encoded frames; segments of another fingerprint are not used
+  plan.json                   what determines the encoded frames; segments of another plan are not used
   000000.mp4, 000000.json ... independently encoded segments, each complete once its .json file exists
   summary.json                written after the last segment
   lock                        locked while a process is working on the video
+
+A power failure, a full disk or another program can damage any of these files. Each .json file contains a digest of its
+content, and that of a segment the digest of its video. A segment that does not match is made anew, alone: segment n
+always contains the same frames.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +28,10 @@ from typing import Any
 
 import av
 
+from sr_edge.bundle import sha256_of
 from sr_edge.camera.file.encoding import VideoFileEncoding
 from sr_edge.camera.file.reader import ReadSummary
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted
 from sr_edge.camera.media.encoder_settings import scheduling_kept
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
@@ -34,6 +41,12 @@ from sr_edge.whole_file import whole_file
 
 SEGMENT_FRAMES = 60
 """Two seconds of most videos: the most work that an interruption costs, and the largest distance between key frames."""
+
+_LAYOUT = 2
+"""The version of the files in the folder."""
+_PLAN, _SUMMARY, _LOCK = "plan.json", "summary.json", "lock"
+_PLAN_OF_LAYOUT_1 = "fingerprint.json"
+_RECORDS = "[0-9]" * 6 + ".json"
 
 Fingerprint = Mapping[str, str]
 """Everything that determines the encoded frames, by the names under which users know it."""
@@ -57,36 +70,68 @@ class Segment:
 class Segments:
     """The encoded segments of one file. Only one process may write them at a time; see `open_segments`."""
 
-    def __init__(self, folder: Path, target: Path) -> None:
+    def __init__(
+        self, folder: Path, target: Path, segment_frames: int, on_event: Callable[[str], None] = ignore_event
+    ) -> None:
+        """Finds the segments that are intact.
+
+        Args:
+            folder: The working folder.
+            target: The file that the segments become.
+            segment_frames: Frames of each segment but the last.
+            on_event: Called with each file that is damaged or missing.
+        """
         self.folder = folder
         self.target = target
-        self.segments = list(self._complete_segments())
+        self._segment_frames = segment_frames
+        self._on_event = on_event
+        self._segments = dict(self._intact_segments())
 
     @property
-    def pts(self) -> tuple[int, ...]:
-        """Timestamps of all finished frames."""
-        return tuple(pts for segment in self.segments for pts in segment.pts)
+    def segments(self) -> tuple[Segment, ...]:
+        """The intact segments in the order of their frames."""
+        return tuple(self._segments[number] for number in sorted(self._segments))
+
+    @property
+    def frames(self) -> int:
+        """The number of finished frames."""
+        return sum(len(segment.pts) for segment in self._segments.values())
+
+    def pts_of(self, number: int) -> int | None:
+        """The timestamp of the frame of this number, counted in the range; None if it is not finished."""
+        segment = self._segments.get(number // self._segment_frames)
+        index = number % self._segment_frames
+        return segment.pts[index] if segment is not None and index < len(segment.pts) else None
+
+    def segment_of(self, frame: VideoFrame) -> int:
+        """The number of the segment to which a frame belongs."""
+        return frame.sequence // self._segment_frames
 
     @property
     def summary(self) -> ReadSummary | None:
         """The summary of the range; None while frames are missing."""
-        file = self.folder / "summary.json"
-        return ReadSummary(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        file = self.folder / _SUMMARY
+        if not file.exists():
+            return None
+        summary = ReadSummary.parse(_read_json(file))
+        if summary is None:
+            self._on_event(f"{file} is damaged, and is made anew")
+        return summary if summary is not None and summary.frames == self.frames else None
 
-    def write(self, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, segment_frames: int) -> None:
-        """Encodes all of `frames`, at least one and at most `segment_frames`, as the next segment.
+    def write(self, number: int, frames: Iterator[VideoFrame], encoding: VideoFileEncoding) -> None:
+        """Encodes all of `frames`, at least one, as a segment.
 
         Raises:
             StreamError: The segment cannot be written.
         """
-        number = len(self.segments)
         file = self._file(number)
         with stream_errors(str(self.target)):
             with whole_file(file) as unfinished:
-                pts, reorder_depth = _encode(unfinished, frames, encoding, segment_frames)
+                pts, reorder_depth = _encode(unfinished, frames, encoding, self._segment_frames)
             # Written after the video: the segment counts as complete once this file exists.
-            _write_json(file.with_suffix(".json"), {"pts": pts, "reorder_depth": reorder_depth})
-        self.segments.append(Segment(file, pts, reorder_depth))
+            record = {"pts": pts, "reorder_depth": reorder_depth, "sha256": sha256_of(file)}
+            _write_json(file.with_suffix(".json"), record)
+        self._segments[number] = Segment(file, pts, reorder_depth)
 
     def finish(self, summary: ReadSummary) -> None:
         """Records that the segments contain all frames.
@@ -95,20 +140,37 @@ class Segments:
             StreamError: The summary cannot be written.
         """
         with stream_errors(str(self.target)):
-            _write_json(self.folder / "summary.json", asdict(summary))
+            _write_json(self.folder / _SUMMARY, asdict(summary))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 
-    def _complete_segments(self) -> Iterator[Segment]:
-        number = 0
-        while (file := self._file(number).with_suffix(".json")).exists():
-            entry = json.loads(file.read_text(encoding="utf-8"))
-            yield Segment(self._file(number), tuple(entry["pts"]), entry["reorder_depth"])
-            number += 1
+    def _intact_segments(self) -> Iterator[tuple[int, Segment]]:
+        for record_file in sorted(self.folder.glob(_RECORDS)):
+            number, file = int(record_file.stem), record_file.with_suffix(".mp4")
+            record = _read_json(record_file)
+            if not _is_segment_record(record):
+                self._on_event(f"{record_file} is damaged; its frames are made anew")
+            elif not file.is_file():
+                self._on_event(f"{file} is missing; its frames are made anew")
+            elif sha256_of(file) != record["sha256"]:
+                self._on_event(f"{file} is damaged; its frames are made anew")
+            else:
+                yield number, Segment(file, tuple(record["pts"]), record["reorder_depth"])
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06}.mp4"
+
+
+def frames_kept(target: Path) -> int:
+    """The number of frames that an interrupted run has kept beside `target`.
+
+    The content of the segments is not verified, which would take long: this is called after Ctrl-C.
+    """
+    records = (
+        _read_json(file) for file in segments_folder(target).glob(_RECORDS) if file.with_suffix(".mp4").is_file()
+    )
+    return sum(len(record["pts"]) for record in records if _is_segment_record(record))
 
 
 def segments_folder(target: Path) -> Path:
@@ -116,13 +178,22 @@ def segments_folder(target: Path) -> Path:
 
 
 @contextmanager
-def open_segments(target: Path, fingerprint: Fingerprint, resume: bool = True) -> Iterator[Segments]:
+def open_segments(
+    target: Path,
+    fingerprint: Fingerprint,
+    segment_frames: int,
+    *,
+    resume: bool = True,
+    on_event: Callable[[str], None] = ignore_event,
+) -> Iterator[Segments]:
     """Locks the working folder of `target`, creating it if needed; without a complete segment it is removed at the end.
 
     Args:
         target: The file that the segments become.
         fingerprint: What determines the encoded frames.
+        segment_frames: Frames of each segment but the last.
         resume: Whether to keep the segments of an interrupted run; False discards them.
+        on_event: Called with what is discarded because it is damaged, or was left by another version of sr-edge.
 
     Yields:
         The segments, including those of an interrupted run.
@@ -133,15 +204,10 @@ def open_segments(target: Path, fingerprint: Fingerprint, resume: bool = True) -
         StreamError: The folder cannot be created.
     """
     folder = segments_folder(target)
-    if folder.exists() and not (folder / "lock").exists():
-        raise UsageError(
-            f"{folder} exists, and is not the folder of an interrupted run",
-            found=folder,
-            remedy="move it, or give the output another name",
-        )
+    _require_own_folder(folder)
     with stream_errors(str(target)):
         folder.mkdir(exist_ok=True)
-        lock = (folder / "lock").open("w")
+        lock = (folder / _LOCK).open("w")
     with lock:
         # The kernel releases the lock when the process ends, however it ends: no stale lock can remain.
         try:
@@ -156,23 +222,43 @@ def open_segments(target: Path, fingerprint: Fingerprint, resume: bool = True) -
             _clear(folder)
         try:
             with stream_errors(str(target)):
-                _prepare(folder, target, fingerprint)
-            yield Segments(folder, target)
+                _prepare(folder, target, fingerprint, on_event)
+            yield Segments(folder, target, segment_frames, on_event)
         finally:
-            if folder.exists() and not (folder / "000000.json").exists():
+            if folder.exists() and not any(folder.glob(_RECORDS)):
                 shutil.rmtree(folder)
 
 
-def _prepare(folder: Path, target: Path, fingerprint: Fingerprint) -> None:
-    """Checks the fingerprint of the segments in the folder, or writes it if there are none."""
-    file = folder / "fingerprint.json"
-    if not (folder / "000000.json").exists():
+def _require_own_folder(folder: Path) -> None:
+    """Raises UsageError if the folder contains something, and none of the files by which sr-edge marks its folders."""
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+        if not names or names & {_LOCK, _PLAN, _PLAN_OF_LAYOUT_1}:
+            return
+    if folder.exists():
+        raise UsageError(
+            f"{folder} exists, and is not the folder of an interrupted run",
+            found=folder,
+            remedy="move it, or give the output another name",
+        )
+
+
+def _prepare(folder: Path, target: Path, fingerprint: Fingerprint, on_event: Callable[[str], None]) -> None:
+    """Checks the plan of the segments in the folder, or writes it if there are none that can be used."""
+    file = folder / _PLAN
+    plan = _read_json(file)
+    usable = _fingerprint_in(plan)
+    has_segments = any(folder.glob(_RECORDS))
+    if has_segments and usable is None:
+        is_old = (folder / _PLAN_OF_LAYOUT_1).exists() or (isinstance(plan, dict) and plan.get("layout") != _LAYOUT)
+        reason = "it was left by another version of sr-edge" if is_old else f"{file} is missing or damaged"
+        on_event(f"the unfinished work in {folder} is not used, because {reason}; all frames are made anew")
+    if not has_segments or usable is None:
         _clear(folder)
-        _write_json(file, dict(fingerprint))
+        _write_json(file, {"layout": _LAYOUT, "fingerprint": dict(fingerprint)})
         return
-    earlier_fingerprint = json.loads(file.read_text(encoding="utf-8"))
-    for name in {**earlier_fingerprint, **fingerprint}:
-        earlier, current = earlier_fingerprint.get(name, "unknown"), fingerprint.get(name, "unknown")
+    for name in {**usable, **fingerprint}:
+        earlier, current = usable.get(name, "unknown"), fingerprint.get(name, "unknown")
         if earlier != current:
             raise UsageError(
                 f"{target} was started with {name} {earlier}, and now it is {current}",
@@ -182,15 +268,52 @@ def _prepare(folder: Path, target: Path, fingerprint: Fingerprint) -> None:
             )
 
 
+def _fingerprint_in(plan: Any) -> dict[str, str] | None:
+    """The fingerprint in the content of a plan; None if it is damaged or of another layout."""
+    if not isinstance(plan, dict) or plan.get("layout") != _LAYOUT:
+        return None
+    fingerprint = plan.get("fingerprint")
+    is_valid = isinstance(fingerprint, dict) and all(isinstance(value, str) for value in fingerprint.values())
+    return fingerprint if is_valid else None
+
+
+def _is_segment_record(record: Any) -> bool:
+    if not isinstance(record, dict):
+        return False
+    pts = record.get("pts")
+    return (
+        isinstance(pts, list)
+        and bool(pts)
+        and all(isinstance(time, int) for time in pts)
+        and isinstance(record.get("reorder_depth"), int)
+        and isinstance(record.get("sha256"), str)
+    )
+
+
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name != "lock":
+        if path.name != _LOCK and path.is_file():
             path.unlink()
+
+
+def _read_json(path: Path) -> Any:
+    """The content of a file that `_write_json` wrote; None if there is none, or it is damaged."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or set(document) != {"content", "sha256"}:
+        return None
+    return document["content"] if document["sha256"] == _digest(document["content"]) else None
 
 
 def _write_json(path: Path, content: object) -> None:
     with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.write_text(json.dumps({"content": content, "sha256": _digest(content)}), encoding="utf-8")
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _encode(

@@ -1,4 +1,4 @@
-"""Settings for upscaling a video file; imports no heavy library."""
+"""Settings for upscaling a video file; imports no library of codecs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.errors import UsageError
 
 
@@ -35,10 +36,10 @@ class StreamSelection(str, Enum):
         """Whether streams of this kind are copied.
 
         Args:
-            kind: FFmpeg's media type, for example "audio" or "subtitle".
+            kind: As in `OtherStream`, for example "audio" or "subtitle".
         """
         kinds = {
-            StreamSelection.ALL: ("audio", "subtitle", "attachment"),
+            StreamSelection.ALL: ("audio", "subtitle", "attachment", "cover picture"),
             StreamSelection.AUDIO: ("audio",),
             StreamSelection.NONE: (),
         }
@@ -104,6 +105,8 @@ class VideoSettings:
     Attributes:
         codec: None selects a codec by the container and the bit depth.
         crf: Constant rate factor of the codec, lower is better; None selects a value at which losses are hard to see.
+        pixel_format: Of the encoded frames; None keeps that of the source, except that RGB becomes 4:2:0.
+        is_deinterlaced: Whether the frames are deinterlaced before they are upscaled.
         frames: The frames to upscale.
         copied_streams: Which streams are copied in addition to the video.
         resume: Whether to continue an interrupted run that had the same settings.
@@ -111,6 +114,8 @@ class VideoSettings:
 
     codec: VideoCodec | None = None
     crf: int | None = None
+    pixel_format: PixelFormat | None = None
+    is_deinterlaced: bool = False
     frames: FrameRange = ALL_FRAMES
     copied_streams: StreamSelection = StreamSelection.ALL
     resume: bool = True

@@ -19,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from sr_edge import frames
 from sr_edge.camera.media.frame import UNSPECIFIED, Colour, ColourRange, PixelFormat, Plane, VideoFrame
+from sr_edge.camera.media.nearest_format import nearest_format
 from sr_edge.errors import FrameError
 
 _BT709, _BT601_625, _BT601_525 = 1, 5, 6
@@ -33,30 +34,8 @@ _MEAN_CHROMA = _AREA | _CHROMA_OF_ALL_PIXELS
 """From 8-bit RGB of even width and height: chroma is the mean of the pixels that share it. Three times as fast as
 `_EXACT`."""
 
-_SAME_SAMPLES = {
-    "yuvj420p": PixelFormat.I420,
-    "yuvj422p": PixelFormat.I422,
-    "yuvj444p": PixelFormat.I444,
-}
-"""FFmpeg's deprecated names of the formats with full range."""
-_REARRANGED = {
-    "yuyv422": PixelFormat.I422,
-    "uyvy422": PixelFormat.I422,
-    "yvyu422": PixelFormat.I422,
-    "nv21": PixelFormat.NV12,
-    "nv16": PixelFormat.I422,
-    "nv24": PixelFormat.I444,
-    "p210le": PixelFormat.I422_10,
-    "bgr24": PixelFormat.RGB,
-    "gbrp": PixelFormat.RGB,
-    "pal8": PixelFormat.RGB,
-    **{f"{order}{pad}": PixelFormat.RGB for order in ("rgb", "bgr") for pad in "0a"},
-    **{f"{pad}{order}": PixelFormat.RGB for order in ("rgb", "bgr") for pad in "0a"},
-    "rgb48be": PixelFormat.RGB_16,
-    "rgba64le": PixelFormat.RGB_16,
-    "rgba64be": PixelFormat.RGB_16,
-}
-"""Formats with the same samples in another order; the alpha channel is dropped."""
+_COSITED_411 = ("yuv411p", "uyyvyy411")
+"""4:1:1 as DV has it: a chroma sample is that of the first of its four pixels. libswscale places it in their middle."""
 
 _PLANAR_RGB = {PixelFormat.RGB: "gbrp", PixelFormat.RGB_16: "gbrp16le"}
 """Planar RGB, which libswscale writes with vector instructions: from 8-bit 4:2:0 five times as fast as packed RGB.
@@ -70,7 +49,7 @@ _thread_local = threading.local()
 
 
 def frame_from_av(av_frame: av.VideoFrame, sequence: int = 0, captured_ns: int | None = None) -> VideoFrame:
-    """Converts a decoded frame. Packed formats become the planar formats with the same samples.
+    """Converts a decoded frame to the nearest supported pixel format, see `nearest_format`.
 
     Args:
         av_frame: the frame, as FFmpeg decoded it.
@@ -84,35 +63,62 @@ def frame_from_av(av_frame: av.VideoFrame, sequence: int = 0, captured_ns: int |
         FrameError: the pixel format is not supported.
     """
     now_ns = time.monotonic_ns() if captured_ns is None else captured_ns
-    format_name = av_frame.format.name
-    pixel_format = _SAME_SAMPLES.get(format_name) or _REARRANGED.get(format_name) or _supported_format(format_name)
+    nearest = nearest_format(av_frame.format.name)
     colour = _colour_of(av_frame)
-    if format_name in _REARRANGED:
-        matrix = _SWSCALE_MATRIX.get(colour.matrix, 5)
-        av_frame.color_primaries = av_frame.color_trc = UNSPECIFIED
-        av_frame = _reformatter(format_name, pixel_format.value).reformat(
+    pts, time_base = av_frame.pts, av_frame.time_base or Fraction(1, 90_000)
+    if nearest.source in _COSITED_411:
+        planes = _planes_of_411(_converted(av_frame, "yuv411p", colour))
+    else:
+        if nearest.is_converted:
+            av_frame = _converted(av_frame, nearest.pixel_format.value, colour)
+        planes = _planes_of(av_frame, nearest.pixel_format)
+    return VideoFrame(planes, nearest.pixel_format, colour, pts, time_base, now_ns, sequence)
+
+
+def _converted(av_frame: av.VideoFrame, format_name: str, colour: Colour) -> av.VideoFrame:
+    """The frame in another of FFmpeg's pixel formats, with the same range and matrix."""
+    source = av_frame.format
+    if source.name == format_name:
+        return av_frame
+    matrix = _SWSCALE_MATRIX.get(colour.matrix, 5)
+    is_full = colour.range is ColourRange.FULL or source.is_rgb or source.has_palette
+    colour_range = ColourRange.FULL if is_full else ColourRange.LIMITED
+    av_frame.color_primaries = av_frame.color_trc = UNSPECIFIED
+    try:
+        return _reformatter(source.name, format_name).reformat(
             av_frame,
-            format=pixel_format.value,
+            format=format_name,
             src_colorspace=matrix,
             dst_colorspace=matrix,
+            src_color_range=colour_range,
+            dst_color_range=colour_range,
             interpolation=_EXACT,
             threads=1,
         )
-    pts, time_base = av_frame.pts, av_frame.time_base or Fraction(1, 90_000)
-    return VideoFrame(_planes_of(av_frame, pixel_format), pixel_format, colour, pts, time_base, now_ns, sequence)
-
-
-def _supported_format(name: str) -> PixelFormat:
-    try:
-        return PixelFormat(name)
-    except ValueError:
-        supported = [pixel_format.value for pixel_format in PixelFormat]
+    except (av.error.FFmpegError, OSError) as error:
         raise FrameError(
-            f"the pixel format {name} is not supported",
-            found=name,
-            wanted=supported,
-            remedy=f"convert the video to one of {', '.join(supported)}",
-        ) from None
+            f"libswscale cannot convert {source.name} pixels to {format_name}",
+            found=source.name,
+            wanted=format_name,
+            remedy="convert the video to yuv420p",
+        ) from error
+
+
+def _planes_of_411(av_frame: av.VideoFrame) -> tuple[Plane, ...]:
+    """The planes of 4:2:2 from 4:1:1: every second chroma sample is kept, those between are the mean of two."""
+    planes = []
+    for index, subsampling in enumerate((1, 4, 4)):
+        columns = -(-av_frame.width // subsampling)
+        samples = _samples(av_frame.planes[index], np.dtype(np.uint8))[: av_frame.height, :columns]
+        planes.append(samples if index == 0 else _doubled_columns(samples, -(-av_frame.width // 2)))
+    return tuple(planes)
+
+
+def _doubled_columns(samples: Plane, width: int) -> Plane:
+    doubled: Plane = np.repeat(samples, 2, axis=1)
+    pairs = samples[:, :-1].astype(np.uint16) + samples[:, 1:]
+    doubled[:, 1:-1:2] = (pairs + 1) >> 1
+    return doubled[:, :width]
 
 
 def _colour_of(av_frame: av.VideoFrame) -> Colour:

@@ -28,11 +28,13 @@ def tag_colour(codec_context: Any, frame: VideoFrame) -> None:
     codec_context.color_primaries, codec_context.color_trc = frame.colour.primaries, frame.colour.transfer
 
 
-def encodable_format(pixel_format: PixelFormat, width: int, height: int, codec: str, name: str) -> PixelFormat:
+def encodable_format(
+    pixel_format: PixelFormat, width: int, height: int, codec: str, name: str, requested: PixelFormat | None = None
+) -> PixelFormat:
     """The pixel format in which `codec` encodes such frames.
 
-    That is the frames' own where the encoder supports it, else the planar format of the same samples; RGB and gray
-    become 4:2:0.
+    Unless one is requested, that is the frames' own where the encoder supports it, else the planar format of the same
+    samples; RGB and gray become 4:2:0.
 
     Args:
         pixel_format: the format of the frames.
@@ -40,18 +42,21 @@ def encodable_format(pixel_format: PixelFormat, width: int, height: int, codec: 
         height: the height of the frames, in pixels.
         codec: FFmpeg's name of the encoder.
         name: the name of the sink, for messages.
+        requested: the format that the user chose, if any.
 
     Raises:
         StreamError: the encoder supports none of these formats, or not this size.
     """
-    encoded_format = _supported_format(pixel_format, codec, name)
+    encoded_format = _supported_format(pixel_format, codec, name, requested)
     _require_size(width, height, encoded_format, codec, name)
     return encoded_format
 
 
-def _supported_format(pixel_format: PixelFormat, codec: str, name: str) -> PixelFormat:
+def _supported_format(pixel_format: PixelFormat, codec: str, name: str, requested: PixelFormat | None) -> PixelFormat:
     with stream_errors(name):
         supported = {video_format.name for video_format in av.Codec(codec, "w").video_formats or ()}
+    if requested is not None:
+        return _require_supported(requested, supported, codec, name)
     replacements = (_PLANAR.get(pixel_format), _RGB_AS.get(pixel_format), _GRAY_AS.get(pixel_format))
     for candidate in (pixel_format, *replacements):
         if candidate is not None and candidate.value in supported:
@@ -61,6 +66,18 @@ def _supported_format(pixel_format: PixelFormat, codec: str, name: str) -> Pixel
         found=pixel_format.value,
         wanted=sorted(supported),
         remedy="choose another encoder, for example libx265",
+    )
+
+
+def _require_supported(requested: PixelFormat, supported: set[str], codec: str, name: str) -> PixelFormat:
+    if requested.value in supported:
+        return requested
+    choices = [choice.value for choice in PixelFormat if choice.value in supported]
+    raise StreamError(
+        f"{name}: the encoder {codec} cannot encode {requested} pixels",
+        found=requested.value,
+        wanted=choices,
+        remedy=f"choose --pixel-format {', '.join(choices[:-1])} or {choices[-1]}" if choices else "choose another one",
     )
 
 

@@ -6,13 +6,45 @@ import io
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import av
 
 MAX_WAITING = 4096
 """Packets that may wait for the sink, minutes of audio. Beyond that the oldest are dropped and counted."""
+
+
+@dataclass(frozen=True)
+class OtherStream:
+    """A stream of a file other than its video.
+
+    Attributes:
+        index: FFmpeg's stream index.
+        kind: FFmpeg's media type, "cover picture", or "timecode" for a track that says no more than a tag of the video.
+        codec: FFmpeg's codec name; empty if FFmpeg does not know the codec.
+    """
+
+    index: int
+    kind: str
+    codec: str
+
+    def __str__(self) -> str:
+        is_coded = self.kind in ("audio", "subtitle", "video")
+        codec = self.codec or ("of an unknown codec" if is_coded else "")
+        return f"stream {self.index} ({' '.join(filter(None, (self.kind, codec)))})"
+
+
+def other_stream(stream: Any) -> OtherStream:
+    """Describes a stream of a PyAV container."""
+    kind = "cover picture" if stream.type == "video" and is_cover(stream) else stream.type
+    kind = "timecode" if kind == "data" and "timecode" in stream.metadata else kind
+    return OtherStream(stream.index, kind, stream.codec_context.name if stream.codec_context else "")
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a video stream is a picture that players show instead of a video, such as the cover of an album."""
+    return bool(stream.disposition & type(stream.disposition).attached_pic)
 
 
 class PassthroughPackets:
@@ -28,10 +60,13 @@ class PassthroughPackets:
         # are streams of a container in memory that lives as long as this object.
         self._template_container: Any = av.open(io.BytesIO(), "w", format="matroska")
         self.templates: dict[int, Any] = {}
+        self.left_out: list[OtherStream] = []
         self.dropped = 0
         for stream in streams:
-            with suppress(ValueError):  # a codec that Matroska does not support is supported by no other container here
+            try:
                 self.templates[stream.index] = self._template_container.add_stream_from_template(stream)
+            except (av.error.FFmpegError, ValueError):  # Matroska supports whatever the other containers here do
+                self.left_out.append(other_stream(stream))
         self._waiting: deque[tuple[int, Any]] = deque()
         self._lock = threading.Lock()
 

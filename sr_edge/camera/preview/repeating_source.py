@@ -28,6 +28,7 @@ class RepeatingSource:
         self._open = open_again
         self._source = open_again()
         self._closed = threading.Event()
+        self._unreadable_before = 0
         self.name = self._source.name
         self.info = self._source.info
 
@@ -63,7 +64,7 @@ class RepeatingSource:
 
     @property
     def unreadable_packets(self) -> int:
-        return self._source.unreadable_packets
+        return self._unreadable_before + self._source.unreadable_packets
 
     @property
     def _interval_s(self) -> Fraction:
@@ -72,7 +73,9 @@ class RepeatingSource:
     def _reopen(self) -> None:
         self._source.close()
         if not self._closed.is_set():
+            unreadable = self._source.unreadable_packets
             self._source = self._open()
+            self._unreadable_before += unreadable
         # `close` may have been called while the source was being opened, and has then closed the old one.
         if self._closed.is_set():
             self._source.close()

@@ -22,7 +22,7 @@ from sr_edge.camera.media.encoder_settings import (
     tag_colour,
 )
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
-from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import Chroma, PixelFormat, VideoFrame
 from sr_edge.camera.protocols import SourceInfo
 from sr_edge.camera.sinks.checked_file import CheckedFile
 from sr_edge.errors import StreamError
@@ -42,6 +42,7 @@ class StreamEncoding:
         codec_options: options of the encoder.
         container_options: options of the muxer and the protocol.
         timeout_s: sending a frame may take at most this long; None sets no limit.
+        pixel_format: of the encoded frames; None keeps that of the frames as far as the encoder can.
         key_frames_s: the longest time between two key frames, by the pts of the frames, whatever their rate; None
             leaves the interval to the encoder.
     """
@@ -52,6 +53,7 @@ class StreamEncoding:
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
+    pixel_format: PixelFormat | None = None
     key_frames_s: float | None = None
 
     @property
@@ -151,7 +153,12 @@ class EncodedSink:
 
     def _begin(self, frame: VideoFrame) -> None:
         codec = self._encoding.codec
-        self._pixel_format = encodable_format(frame.format, frame.width, frame.height, codec, self.name)
+        requested = self._encoding.pixel_format
+        self._pixel_format = encodable_format(frame.format, frame.width, frame.height, codec, self.name, requested)
+        if frame.format.is_rgb and self._pixel_format.chroma is Chroma.C420 and requested is None:
+            self._on_event(
+                f"{self.name}: RGB is encoded as {self._pixel_format}; --pixel-format chooses another format"
+            )
         with stream_errors(self.name):
             self._open()
             video: Any = self._container.add_stream(
@@ -159,6 +166,8 @@ class EncodedSink:
             )
             video.width, video.height, video.pix_fmt = frame.width, frame.height, self._pixel_format.value
             video.codec_context.time_base = video.time_base = frame.time_base
+            if self._info.sample_aspect_ratio is not None:
+                video.codec_context.sample_aspect_ratio = self._info.sample_aspect_ratio
             tag_colour(video.codec_context, reformatted(frame, self._pixel_format))
             for index, template in (self._info.passthrough.templates if self._info.passthrough else {}).items():
                 self._add_passthrough_stream(index, template)

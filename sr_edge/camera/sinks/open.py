@@ -41,6 +41,7 @@ class SinkOptions:
     Attributes:
         codec: FFmpeg's name of the encoder.
         codec_options: options of the encoder, which override the defaults.
+        pixel_format: of the encoded frames; None keeps that of the frames, and RGB and gray become 4:2:0.
         give_up_s: the time after which the attempts to reconnect end; None never gives up.
         timeout_s: the connection to an RTSP server that does not respond for this long is lost.
         on_event: called with lost and restored connections, and with streams that the container does not support.
@@ -48,6 +49,7 @@ class SinkOptions:
 
     codec: str = "libx264"
     codec_options: Mapping[str, str] = field(default_factory=dict)
+    pixel_format: PixelFormat | None = None
     give_up_s: float | None = None
     timeout_s: float = 5.0
     on_event: Callable[[str], None] = ignore_event
@@ -68,7 +70,7 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
     """
     options = options or SinkOptions()
     is_encoded = text not in _UNENCODED
-    if not is_encoded and (options.codec != SinkOptions.codec or options.codec_options):
+    if not is_encoded and (options.codec != SinkOptions.codec or options.codec_options or options.pixel_format):
         raise UsageError(
             f"an encoder and its options have no effect on the sink {text}, which is not encoded",
             found=text,
@@ -98,7 +100,7 @@ def require_encodable(text: str, options: SinkOptions, pixel_format: PixelFormat
         StreamError: the encoder does not support such frames.
     """
     if text not in _UNENCODED:
-        encodable_format(pixel_format, width, height, options.codec, without_secrets(text))
+        encodable_format(pixel_format, width, height, options.codec, without_secrets(text), options.pixel_format)
 
 
 def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
@@ -178,6 +180,7 @@ def _encoding(
         options.codec,
         {**default_options, **options.codec_options},
         container_options,
+        pixel_format=options.pixel_format,
         key_frames_s=key_frames_s,
     )
 

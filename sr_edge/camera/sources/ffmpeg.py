@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -13,17 +13,22 @@ from typing import Any
 import av
 
 from sr_edge.address import without_secrets
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import frame_from_av
+from sr_edge.camera.media.decoding import StrictDecoder, packets_of
+from sr_edge.camera.media.deinterlacing import Deinterlacer, interlacing_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.media.orientation import display_matrix, upright
-from sr_edge.camera.media.passthrough import PassthroughPackets
+from sr_edge.camera.media.passthrough import PassthroughPackets, is_cover
 from sr_edge.camera.media.timeline import Timeline
 from sr_edge.camera.protocols import SourceInfo
+from sr_edge.camera.sources.losses import LossReport
 from sr_edge.errors import FrameError, StreamError
 
 STANDARD_INPUT = "pipe:0"
 _MAX_ARRIVALS = 128
+_IMAGE_SEQUENCE = "image2"
 _MAX_UNREADABLE_PACKETS = 300
 """Undecodable packets in a row after which the stream counts as lost: ten seconds of most cameras."""
 
@@ -39,6 +44,7 @@ class FFmpegInput:
         is_live: None means that a stream without a duration is live.
         open_s: the connection must be open within this time.
         timeout_s: a stream that sends nothing for this long is lost.
+        is_deinterlaced: whether the frames are deinterlaced.
     """
 
     url: str
@@ -47,6 +53,7 @@ class FFmpegInput:
     is_live: bool | None = None
     open_s: float = 10.0
     timeout_s: float = 5.0
+    is_deinterlaced: bool = False
 
     @property
     def name(self) -> str:
@@ -55,16 +62,25 @@ class FFmpegInput:
 
 
 class FFmpegSource:
-    """An open stream: its first video stream is decoded, its audio and subtitle packets are passed through."""
+    """An open stream: its first video stream is decoded, its audio and subtitle packets are passed through.
+
+    Damaged pictures are left out and counted. What the frames lose before they reach the output is an event, once.
+    """
 
     reconnections = 0
 
-    def __init__(self, ffmpeg_input: FFmpegInput, lost: FFmpegSource | None = None) -> None:
+    def __init__(
+        self,
+        ffmpeg_input: FFmpegInput,
+        lost: FFmpegSource | None = None,
+        on_event: Callable[[str], None] = ignore_event,
+    ) -> None:
         """Opens the stream.
 
         Args:
             ffmpeg_input: what to open.
             lost: an earlier connection to the same stream, whose time line and passthrough packets are continued.
+            on_event: called with what the output will not have, and with the first damaged picture.
 
         Raises:
             StreamError: the stream cannot be opened, or has no video that can be decoded.
@@ -79,6 +95,7 @@ class FFmpegSource:
                 format=ffmpeg_input.format,
                 options=dict(ffmpeg_input.options),
                 timeout=timeouts,
+                metadata_errors="replace",  # old files have tags in other encodings than UTF-8
             )
         try:
             self._video = self._video_stream()
@@ -94,10 +111,23 @@ class FFmpegSource:
         if lost:
             self.timeline.restart()
         passthrough = PassthroughPackets(self._passthrough_streams) if self._passthrough_streams else None
-        self.info: SourceInfo = lost.info if lost else SourceInfo(rate, passthrough)
-        self.unreadable_packets: int = lost.unreadable_packets if lost else 0
-        # Frame threading decodes several frames at a time, and delays each of them by that number of frames.
-        self._video.thread_type = "SLICE" if self.is_live else "AUTO"
+        self.info: SourceInfo = (
+            lost.info if lost else SourceInfo(rate, passthrough, self._video.sample_aspect_ratio or None)
+        )
+        self._unreadable_before = lost.unreadable_packets if lost else 0
+        self._decoder = StrictDecoder(self._video, is_parallel=False, joins_midway=self.is_live)
+        self._deinterlacer: Deinterlacer | None = None
+        self._is_first = True
+        self._losses: LossReport = (
+            lost._losses if lost else LossReport(ffmpeg_input.name, ffmpeg_input.is_deinterlaced, on_event)
+        )
+        if passthrough is not None and not lost:
+            self._losses.report_streams(passthrough.left_out)
+
+    @property
+    def unreadable_packets(self) -> int:
+        """Packets whose picture is damaged or cannot be decoded, over all connections."""
+        return self._unreadable_before + self._decoder.damaged
 
     @property
     def name(self) -> str:
@@ -105,7 +135,8 @@ class FFmpegSource:
 
     def _video_stream(self) -> Any:
         streams = self._container.streams
-        if not streams.video:
+        videos = [stream for stream in streams.video if not is_cover(stream)]
+        if not videos:
             stream_types = sorted({stream.type for stream in streams})
             raise StreamError(
                 f"{self.name} has no video stream, only {', '.join(stream_types) or 'nothing'}",
@@ -113,7 +144,7 @@ class FFmpegSource:
                 wanted="video",
                 remedy="give a file or stream with video",
             )
-        video = streams.video[0]
+        video = videos[0]
         if video.codec_context is None:
             raise StreamError(
                 f"the video of {self.name} cannot be decoded by this build of FFmpeg",
@@ -138,35 +169,63 @@ class FFmpegSource:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         arrivals: dict[int | None, int] = {}
-        sequence = 0
-        unreadable_in_a_row = 0
-        for packet in self._container.demux(self._video, *self._passthrough_streams):
+        sequence = packets = 0
+        for packet in packets_of(self._container, self._video, *self._passthrough_streams):
             if self._closed.is_set():
                 return
             if packet.stream is not self._video:
                 self._pass_through(packet)
                 continue
+            packets += packet.size > 0
             now_ns = time.monotonic_ns()
             _record_arrival(arrivals, packet.pts, now_ns)
-            try:
-                av_frames = packet.decode()
-            except av.error.InvalidDataError:
-                self.unreadable_packets += 1
-                unreadable_in_a_row += 1
-                if unreadable_in_a_row == _MAX_UNREADABLE_PACKETS:
-                    raise StreamError(
-                        f"{self.name}: {unreadable_in_a_row} packets in a row could not be decoded",
-                        found=unreadable_in_a_row,
-                        remedy="check the sender and the network",
-                    ) from None
-                continue
-            for av_frame in av_frames:
+            for av_frame in self._pictures(packet):
                 if self._closed.is_set():
                     return
-                unreadable_in_a_row = 0
                 frame = self._frame(av_frame, sequence, arrivals.pop(av_frame.pts, now_ns))
                 yield self._placed(upright(frame, display_matrix(av_frame)))
                 sequence += 1
+        self._require_whole_sequence(packets)
+
+    def _pictures(self, packet: Any) -> Iterator[Any]:
+        """The intact pictures that the decoder outputs for a packet, deinterlaced if that was asked for."""
+        av_frames = self._decoder.decode(packet)
+        self._losses.report_damage(self._decoder.damaged)
+        self._require_readable()
+        for av_frame in av_frames:
+            if self._is_first:
+                self._begin(av_frame)
+            self._losses.report_frame(av_frame)
+            yield from self._deinterlacer.push(av_frame) if self._deinterlacer else (av_frame,)
+        if self._deinterlacer is not None and not packet.size:
+            yield from self._deinterlacer.flush()
+
+    def _begin(self, av_frame: Any) -> None:
+        self._is_first = False
+        interlacing = interlacing_of(self._video, av_frame)
+        if self._input.is_deinterlaced:
+            self._deinterlacer = Deinterlacer(interlacing)
+        self._losses.report_start(self._container, self._video, av_frame)
+        self._losses.report_interlacing(interlacing)
+
+    def _require_whole_sequence(self, images: int) -> None:
+        """Raises StreamError if a numbered sequence ended early: FFmpeg takes an empty image for its end."""
+        expected = self._video.duration
+        if self._container.format.name == _IMAGE_SEQUENCE and expected and images < expected:
+            raise StreamError(
+                f"{self.name}: image {images + 1} of {expected} is empty or cannot be read",
+                found=images,
+                wanted=expected,
+                remedy="remove or replace it",
+            )
+
+    def _require_readable(self) -> None:
+        if self._decoder.failed_in_a_row >= _MAX_UNREADABLE_PACKETS:
+            raise StreamError(
+                f"{self.name}: {self._decoder.failed_in_a_row} packets in a row could not be decoded",
+                found=self._decoder.failed_in_a_row,
+                remedy="check the sender and the network",
+            )
 
     def _frame(self, av_frame: Any, sequence: int, captured_ns: int) -> VideoFrame:
         try:

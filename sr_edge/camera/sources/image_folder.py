@@ -15,12 +15,16 @@ from sr_edge.camera.media.conversion import RGB_COLOUR
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.camera.protocols import SourceInfo
 from sr_edge.errors import FrameError, StreamError
+from sr_edge.frames import Picture
 from sr_edge.image_files import note_about_others, read_picture, scan_folder
 from sr_edge.opacity import with_visible_colours
 
 
 class ImageFolderSource:
-    """RGB frames of 8 or 16 bits. Opacity is left out, with the visible colours spread under transparent pixels."""
+    """RGB frames of 8 or 16 bits; images that cannot be read are counted.
+
+    Opacity is left out, with the visible colours spread under transparent pixels.
+    """
 
     is_live = False
     reconnections = 0
@@ -41,11 +45,11 @@ class ImageFolderSource:
         """
         self.name = str(folder)
         self.info = SourceInfo(rate)
-        self.unreadable_packets = 0
         content = scan_folder(folder)
         self._files = content.pictures
         self._on_event = on_event
         self._closed = threading.Event()
+        self.unreadable_packets = 0
         if not self._files:
             raise StreamError(
                 f"the folder {folder} contains no image",
@@ -57,32 +61,38 @@ class ImageFolderSource:
             on_event(note)
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Iterates over the images; one that cannot be read is an event and counts as an unreadable packet.
+        """Iterates over the images that can be read. One that cannot leaves a gap of one frame.
 
         Raises:
             FrameError: no image can be read; the error is that of the last one.
         """
         rate = self.info.rate or Fraction(30)
         time_base = Fraction(rate.denominator, rate.numerator)
-        has_told_opacity = False
+        has_alpha = False
         for number, file in enumerate(self._files):
             if self._closed.is_set():
                 return
-            try:
-                image = with_visible_colours(read_picture(file))
-            except FrameError as error:
-                self.unreadable_packets += 1
-                if self.unreadable_packets == len(self._files):
-                    raise
-                self._on_event(str(error))
+            image = self._read(file)
+            if image is None:
                 continue
-            pixels = image.pixels
-            if image.alpha is not None and not has_told_opacity:
-                self._on_event(f"the opacity of images, first of {file.name}, is left out")
-                has_told_opacity = True
+            if image.alpha is not None and not has_alpha:
+                has_alpha = True
+                self._on_event(f"{self.name}: the output will not have: alpha channel")
+            pixels = with_visible_colours(image).pixels
             rgb = np.repeat(pixels, 3, axis=2) if image.is_gray else pixels
             pixel_format = PixelFormat.RGB if image.bits == 8 else PixelFormat.RGB_16
             yield VideoFrame((rgb,), pixel_format, RGB_COLOUR, number, time_base, time.monotonic_ns(), number)
+
+    def _read(self, file: Path) -> Picture | None:
+        """Reads an image; one that cannot be read is reported and counted, unless none can be."""
+        try:
+            return read_picture(file)
+        except FrameError as error:
+            self.unreadable_packets += 1
+            if self.unreadable_packets == len(self._files):
+                raise
+            self._on_event(f"{error}; the frame is left out")
+            return None
 
     def close(self) -> None:
         self._closed.set()

@@ -6,7 +6,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class SourceOptions:
         reconnects: whether a live source is opened again when it is lost.
         timeout_s: a live source that sends nothing for this long is lost.
         give_up_s: the time after which the attempts to reconnect end; None never gives up.
-        on_event: called with every lost and restored connection, and with what a folder of images leaves out.
+        is_deinterlaced: whether the frames are deinterlaced; only for sources that FFmpeg decodes.
+        on_event: called with every lost and restored connection, and with what the output will not have.
     """
 
     raw: RawFormat | None = None
@@ -56,6 +57,7 @@ class SourceOptions:
     reconnects: bool = True
     timeout_s: float = 5.0
     give_up_s: float | None = None
+    is_deinterlaced: bool = False
     on_event: Callable[[str], None] = ignore_event
 
 
@@ -90,28 +92,47 @@ def _open(text: str, options: SourceOptions) -> Source:
             wanted="a file, address or camera that a demuxer of FFmpeg reads",
             remedy="leave them out",
         )
+    if options.is_deinterlaced:
+        _require_decoded_by_ffmpeg(text, options)
     if options.rate is not None:
         _require_rate_applies(text, options)
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
-    if text == "-":
-        return FFmpegSource(FFmpegInput(STANDARD_INPUT, options=options.ffmpeg, is_live=False))
-    if text.startswith(("test:", "lavfi:")):
-        graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
-        return FFmpegSource(FFmpegInput(graph, "lavfi", is_live=False))
     if text.startswith("gst:"):
         return _open_pipeline(text.removeprefix("gst:"), options)
+    if text.startswith(("test:", "lavfi:")):
+        return _open_recorded(text, options)
     if scheme_of(text):
         return _open_address(text, options)
     if path.is_char_device():
-        return _open_reconnecting(FFmpegInput(text, "v4l2", options.ffmpeg, True, timeout_s=options.timeout_s), options)
+        return _open_ffmpeg(text, options, "v4l2", is_live=True)
     if path.is_dir():
         return ImageFolderSource(path, options.rate or _DEFAULT_RATE, options.on_event)
-    if _is_image_sequence(path):
+    return _open_recorded(text, options)
+
+
+def _open_recorded(text: str, options: SourceOptions) -> Source:
+    """Opens what FFmpeg reads at the speed of this process: a file, standard input, a sequence of images, a graph."""
+    if text == "-":
+        return _open_ffmpeg(STANDARD_INPUT, options, is_live=False)
+    if text.startswith(("test:", "lavfi:")):
+        graph = _test_graph(text) if text.startswith("test:") else text.removeprefix("lavfi:")
+        return _open_ffmpeg(graph, options, "lavfi", is_live=False)
+    if _is_image_sequence(Path(text)):
         rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
-        return FFmpegSource(FFmpegInput(text, options={**rate, **options.ffmpeg}, is_live=False))
-    _require_content(path)
-    return FFmpegSource(FFmpegInput(text, options=options.ffmpeg, is_live=False))
+        return _open_ffmpeg(text, replace(options, ffmpeg={**rate, **options.ffmpeg}), is_live=False)
+    _require_content(Path(text))
+    return _open_ffmpeg(text, options, is_live=False)
+
+
+def _require_decoded_by_ffmpeg(text: str, options: SourceOptions) -> None:
+    if options.raw is not None or Path(text).is_dir() or text.startswith("gst:"):
+        raise UsageError(
+            f"--deinterlace applies to what FFmpeg decodes, and {without_secrets(text)} is not decoded by it",
+            found=without_secrets(text),
+            wanted="a video file, a camera or an address",
+            remedy="add the element deinterlace to the pipeline" if text.startswith("gst:") else "leave it out",
+        )
 
 
 def _is_image_sequence(path: Path) -> bool:
@@ -187,12 +208,20 @@ def _open_address(text: str, options: SourceOptions) -> Source:
         )
     default_options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     is_live = True if scheme in _LIVE_SCHEMES else None
-    ffmpeg_input = FFmpegInput(text, None, {**default_options, **options.ffmpeg}, is_live, timeout_s=options.timeout_s)
-    return _open_reconnecting(ffmpeg_input, options)
+    return _open_ffmpeg(text, replace(options, ffmpeg={**default_options, **options.ffmpeg}), is_live=is_live)
 
 
-def _open_reconnecting(ffmpeg_input: FFmpegInput, options: SourceOptions) -> Source:
-    source = FFmpegSource(ffmpeg_input)
+def _open_ffmpeg(url: str, options: SourceOptions, format: str | None = None, *, is_live: bool | None) -> Source:
+    """Opens what FFmpeg reads; a live source is opened again when it is lost."""
+    ffmpeg_input = FFmpegInput(
+        url,
+        format,
+        options.ffmpeg,
+        is_live,
+        timeout_s=options.timeout_s,
+        is_deinterlaced=options.is_deinterlaced,
+    )
+    source = FFmpegSource(ffmpeg_input, on_event=options.on_event)
     if not (source.is_live and options.reconnects):
         return source
     return ReconnectingSource(

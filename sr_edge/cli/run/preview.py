@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,7 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import DeinterlaceOption, ReadOption, read_pairs
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def preview(
     host: HostOption = "127.0.0.1",
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    deinterlace: DeinterlaceOption = False,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
@@ -117,7 +118,7 @@ def preview(
             controls,
         )
         resources.callback(upscaler.close)
-        frame_source = _preview_source(source, read_pairs(read), once)
+        frame_source = _preview_source(source, read_pairs(read), deinterlace, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, _print_line)
         resources.callback(_close, stream)
         choices = engine_options(bundle)
@@ -135,14 +136,16 @@ def preview(
         server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
 
 
-def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
+def _preview_source(text: str, ffmpeg: dict[str, str], is_deinterlaced: bool, once: bool) -> Source:
     """Opens a source; files are played in real time, and repeated unless `once`."""
     from sr_edge.camera import SourceOptions, open_source
     from sr_edge.camera.preview.repeating_source import RepeatingSource
     from sr_edge.camera.sources.wrappers import PacedSource
 
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
-    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_once() if is_repeated else _print_line)
+    # A repeated source is opened again and again, and has the same to say each time.
+    on_event = lru_cache(maxsize=None)(_print_line) if is_repeated else _print_line
+    options = SourceOptions(ffmpeg=ffmpeg, is_deinterlaced=is_deinterlaced, on_event=on_event)
     opened = (
         RepeatingSource(lambda: open_source(text, options))
         if is_repeated
@@ -156,18 +159,6 @@ def _close(stream: PreviewStream) -> None:
     if not stream.close():
         _print_line("sr-edge: a stage hangs; exiting without waiting for it")
         os._exit(1)
-
-
-def _print_once() -> Callable[[str], None]:
-    """Prints each line the first time only: what a folder leaves out is the same in every repetition."""
-    printed: set[str] = set()
-
-    def show(line: str) -> None:
-        if line not in printed:
-            printed.add(line)
-            _print_line(line)
-
-    return show
 
 
 def _print_line(line: str) -> None:

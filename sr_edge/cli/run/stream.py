@@ -31,12 +31,14 @@ from sr_edge.cli.options import (
 )
 from sr_edge.cli.run.stream_options import (
     CodecOption,
+    DeinterlaceOption,
     EncodeOption,
     EveryOption,
     FallbackOption,
     GiveUpOption,
     MaxLatencyMsOption,
     PaceOption,
+    PixelFormatOption,
     PolicyOption,
     RateOption,
     RawOption,
@@ -47,6 +49,7 @@ from sr_edge.cli.run.stream_options import (
     SlotsOption,
     SourceArgument,
     StatsJsonOption,
+    parse_pixel_format,
     read_pairs,
 )
 from sr_edge.errors import UsageError
@@ -88,9 +91,11 @@ def stream(
     raw: RawOption = None,
     rate: RateOption = None,
     pace: PaceOption = False,
+    deinterlace: DeinterlaceOption = False,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
+    pixel_format: PixelFormatOption = "",
     give_up_s: GiveUpOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
@@ -135,9 +140,12 @@ def stream(
         is_paced=pace,
         ffmpeg=read_pairs(read),
         give_up_s=give_up_s,
+        is_deinterlaced=deinterlace,
         on_event=event_log.record,
     )
-    sink_options = SinkOptions(codec, read_pairs(encode), give_up_s, on_event=event_log.record)
+    sink_options = SinkOptions(
+        codec, read_pairs(encode), parse_pixel_format(pixel_format), give_up_s, on_event=event_log.record
+    )
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
         engines = _Engines(resources, runtime, precision, float_precision, device, threads, slots)
         session = engines.open(model, tile, input_range, channel_order)

@@ -56,7 +56,7 @@ class Display:
 
     def write_file(self, report: StreamReport) -> None:
         if self._stats_json is not None:
-            with whole_file(self._stats_json) as unfinished:
+            with whole_file(self._stats_json, is_synced=False) as unfinished:
                 unfinished.write_text(json_text({**vars(report), **vars(self._readings)}), encoding="utf-8")
 
     def end(self) -> None:

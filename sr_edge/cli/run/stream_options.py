@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.errors import UsageError
+from sr_edge.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from sr_edge.camera.media.frame import PixelFormat
 
 Pairs = list[str]
 
@@ -96,6 +99,21 @@ RateOption = Annotated[
     str | None,
     typer.Option(help="Frame rate of a folder or numbered sequence of images. Default: 30.", show_default=False),
 ]
+DeinterlaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--deinterlace",
+        help="Deinterlace the frames with FFmpeg's filter bwdif before they are upscaled. Adds a delay of one frame.",
+    ),
+]
+PixelFormatOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FORMAT",
+        help="Pixel format of the written video, for example yuv444p. Default: as the source; yuv420p for RGB.",
+        show_default=False,
+    ),
+]
 PaceOption = Annotated[bool, typer.Option("--pace", help="Play a file in real time, as a camera would.")]
 ReadOption = Annotated[
     Pairs,
@@ -138,3 +156,15 @@ def read_pairs(texts: Pairs) -> dict[str, str]:
             )
         pairs[name.strip()] = value
     return pairs
+
+
+def parse_pixel_format(text: str) -> PixelFormat | None:
+    """Parses the name of a pixel format; None for an empty one. Raises UnknownNameError for any other name."""
+    from sr_edge.camera.media.frame import PixelFormat
+
+    if not text:
+        return None
+    try:
+        return PixelFormat(text)
+    except ValueError:
+        raise UnknownNameError("pixel format", text, [choice.value for choice in PixelFormat]) from None

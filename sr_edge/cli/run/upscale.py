@@ -29,7 +29,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import RuntimeOption
+from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption, RuntimeOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -43,7 +43,7 @@ from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera.file.job import VideoResult
+    from sr_edge.camera.file.job import VideoJob, VideoResult
     from sr_edge.runtimes import SessionSpec
     from sr_edge.spec import StageProgress
     from sr_edge.upscaler import FileResult, Upscaler
@@ -119,6 +119,8 @@ def upscale(
     frames: FramesOption = "",
     codec: CodecOption = "",
     crf: CrfOption = None,
+    pixel_format: PixelFormatOption = "",
+    deinterlace: DeinterlaceOption = False,
     copy: CopyOption = "all",
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
@@ -134,7 +136,7 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
-    video_arguments = VideoArguments(frames, codec, crf, copy)
+    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)
@@ -162,7 +164,7 @@ def upscale(
             ):
                 started = time.perf_counter()
                 if job is not None:
-                    outcome = _video_outcome(run_video_job(job, session, overlap, controls, progress))
+                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
                 else:
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
@@ -182,8 +184,8 @@ class _Outcome:
     failure: FrameError | None = None
 
 
-def _video_outcome(result: VideoResult) -> _Outcome:
-    return _Outcome({"video": result}, video_summary(result))
+def _video_outcome(job: VideoJob, result: VideoResult) -> _Outcome:
+    return _Outcome({"video": result}, video_summary(result, job.notes))
 
 
 def _picture_outcome(results: Sequence[FileResult], others: Sequence[Path] = ()) -> _Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from sr_edge.cli.run.stream_options import parse_pixel_format
 from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class VideoArguments:
     codec: str = ""
     crf: int | None = None
     copy: str = "all"
+    pixel_format: str = ""
+    deinterlace: bool = False
 
     def settings(self, resume: bool) -> VideoSettings:
         """Parses the options; raises UsageError for invalid values."""
@@ -48,11 +51,13 @@ class VideoArguments:
         )
 
         return VideoSettings(
-            _parsed_choice("codec", VideoCodec, self.codec) if self.codec else None,
-            self.crf,
-            FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
-            _parsed_choice("choice of streams", StreamSelection, self.copy),
-            resume,
+            codec=_parsed_choice("codec", VideoCodec, self.codec) if self.codec else None,
+            crf=self.crf,
+            pixel_format=parse_pixel_format(self.pixel_format),
+            is_deinterlaced=self.deinterlace,
+            frames=FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
+            copied_streams=_parsed_choice("choice of streams", StreamSelection, self.copy),
+            resume=resume,
         )
 
 
@@ -85,7 +90,8 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
         return True
     if arguments != VideoArguments():
         raise UsageError(
-            f"--frames, --codec, --crf and --copy apply to videos only, and {source} is not a video",
+            f"--frames, --codec, --crf, --pixel-format, --deinterlace and --copy apply to videos only, and {source} is "
+            "not a video",
             found=source,
             wanted="a video file",
             remedy="leave them out",
@@ -94,10 +100,20 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
 
 
 def plan_video_job(source: Path, target: Path, scale: int, settings: VideoSettings) -> VideoJob:
-    """Checks source and target before a model is loaded; in a folder as target the file keeps its name."""
+    """Checks source and target before a model is loaded, and prints what the result will not have.
+
+    In a folder as target the file keeps its name.
+    """
     from sr_edge.camera.file.job import plan_video
 
-    return plan_video(source, target / source.name if target.is_dir() else target, scale, settings)
+    job = plan_video(source, target / source.name if target.is_dir() else target, scale, settings)
+    for note in job.notes:
+        _print_note(note)
+    return job
+
+
+def _print_note(note: str) -> None:
+    typer.echo(f"note: {note}", err=True)
 
 
 def run_video_job(
@@ -110,12 +126,12 @@ def run_video_job(
     upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls)
     name = job.probe.path.name
     with _reporting_kept_frames(job.target):
-        return upscale_video(job, upscaler, lambda done, total: progress(name, done, total))
+        return upscale_video(job, upscaler, lambda done, total: progress(name, done, total), on_event=_print_note)
 
 
 @contextmanager
 def _reporting_kept_frames(target: Path) -> Iterator[None]:
-    from sr_edge.camera.file.job import frames_kept
+    from sr_edge.camera.file.segments import frames_kept
 
     try:
         yield
@@ -126,12 +142,12 @@ def _reporting_kept_frames(target: Path) -> Iterator[None]:
         raise
 
 
-def video_summary(result: VideoResult) -> list[str]:
-    """Lines that describe the written video, with notes."""
+def video_summary(result: VideoResult, already_printed: Collection[str]) -> list[str]:
+    """Lines that describe the written video, with the notes that were not printed before the work."""
     frames = f"{result.frames} frames of {result.width}x{result.height} {result.format}, {result.encoder}"
     resumed = f", {result.resumed} of them by an earlier run" if result.resumed else ""
     copied = f"; copied: {', '.join(result.copied)}" if result.copied else ""
     return [
         f"{result.source} -> {result.target}: {frames}{resumed}{copied}",
-        *(f"note: {note}" for note in result.notes),
+        *(f"note: {note}" for note in result.notes if note not in already_printed),
     ]

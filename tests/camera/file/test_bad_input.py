@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +17,12 @@ import pytest
 from sr_edge.camera.file.encoding import SUFFIXES
 from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
+from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
-from tests.camera.films import Film, pts_of, shoot
+from tests.camera.damage import with_unknown_track
+from tests.camera.films import Film, packets_of, pts_of, shoot
 from tests.expected_errors import raises
 
 LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
@@ -140,15 +144,15 @@ def test_undecodable_packets_are_counted(tmp_path: Path) -> None:
     source.write_bytes(content)
     result = upscaled(source, tmp_path / "out.mp4")
     assert result.frames == 39
-    assert result.notes == ("1 damaged packets could not be decoded; their frames are missing",)
+    assert result.notes == ("1 damaged frame left out",)
     assert pts_of(tmp_path / "out.mp4")[1] == [pts for pts in range(0, 120_000, 3000) if pts != packet.pts]
 
 
 def test_an_unsupported_pixel_format_is_refused(tmp_path: Path) -> None:
-    source = shoot(tmp_path / "in.mkv", Film(range(0, 400, 40), Fraction(1, 1000), "ffv1", "yuv410p"))
+    source = shoot(tmp_path / "in.nut", Film(range(0, 400, 40), Fraction(1, 1000), "rawvideo", "bayer_rggb8"))
     with pytest.raises(FrameError) as caught:
         upscaled(source, tmp_path / "out.mp4")
-    assert str(source) in caught.value.problem and "yuv410p" in caught.value.problem
+    assert str(source) in caught.value.problem and caught.value.found == "bayer_rggb8"
 
 
 def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
@@ -177,10 +181,24 @@ def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
             ("h264", "h265", "vp9"),
             "--codec h264",
         ),
-        (Film(subtitles=[(0, 100, "one")]), "out.mkv", None, "mov_text", ".mp4", "--copy audio"),
-        (Film(audio="aac"), "out.webm", None, "aac", ".mkv", "--copy none"),
+        (
+            Film(),
+            "out.mp4",
+            VideoSettings(VideoCodec.AV1, pixel_format=PixelFormat.I444),
+            "yuv444p",
+            ["yuv420p", "yuv420p10le"],
+            "--pixel-format yuv420p",
+        ),
+        (
+            Film(),
+            "out.webm",
+            VideoSettings(pixel_format=PixelFormat.RGB),
+            "rgb24",
+            ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"],
+            "--pixel-format yuv420p",
+        ),
     ],
-    ids=["avi", "bare", "png", "codec", "crf", "format", "subtitles", "audio"],
+    ids=["avi", "bare", "png", "codec", "crf", "format", "pixel-format", "rgb"],
 )
 def test_impossible_outputs_are_refused_before_the_work(
     tmp_path: Path,
@@ -214,7 +232,55 @@ def test_a_missing_folder_is_an_error_before_the_work(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_streams_that_the_container_cannot_store_can_be_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        (
+            "out.webm",
+            "left out: stream 1 (audio aac), stream 2 (subtitle mov_text) (a .mp4 file can store what this one cannot)",
+        ),
+        ("out.mkv", "left out: stream 2 (subtitle mov_text) (a .mp4 file can store what this one cannot)"),
+    ],
+)
+def test_streams_that_the_container_cannot_store_are_left_out_with_a_note(tmp_path: Path, name: str, note: str) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
+    job = plan_video(source, tmp_path / name, 2)
+    assert job.notes == (note,)
+    assert upscale_video(job, BicubicFrameUpscaler(2)).notes == (note,)
+    with av.open(tmp_path / name) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"][: 2 if name == "out.mkv" else 1]
+
+
+def test_tags_that_are_not_utf8_are_read(tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mkv", replace(LONG, metadata={"title": "Gr__ezi"}))
+    source.write_bytes(source.read_bytes().replace(b"Gr__ezi", b"Gr\xfc\xdfezi"))
+    upscaled(source, tmp_path / "out.mkv")
+    with av.open(tmp_path / "out.mkv") as container:
+        assert container.metadata["title"] == "Gr\ufffd\ufffdezi"
+    assert len(list(open_source(str(source)).frames())) == len(LONG.pts)
+
+
+def test_a_display_matrix_of_a_damaged_file_does_not_overflow(tmp_path: Path) -> None:
+    matrix = (65_536, 0, 0, 0, 65_536, 0, 2**31 - 1, 0, 1 << 30)
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 9000, 3000), matrix=matrix))
+    assert upscaled(source, tmp_path / "out.mp4").frames == 3
+
+
+def test_a_track_of_an_unknown_codec_is_left_out_and_the_others_are_kept(tmp_path: Path) -> None:
+    plain = shoot(tmp_path / "plain.mp4", Film(audio="aac"))
+    source = with_unknown_track(plain, tmp_path / "in.mp4")
+    result = upscaled(source, tmp_path / "out.mp4")
+    assert result.notes == ("left out: stream 2 (audio of an unknown codec)",)
+    assert packets_of(tmp_path / "out.mp4", "audio") == packets_of(plain, "audio")
+    events: list[str] = []
+    streamed = open_source(str(source), SourceOptions(on_event=events.append))
+    assert len(list(streamed.frames())) == 12
+    assert events == [f"{source}: left out, since no output can store it: stream 2 (audio of an unknown codec)"]
+    passthrough = streamed.info.passthrough
+    assert passthrough is not None and list(passthrough.templates) == [1]
+
+
+def test_streams_can_be_left_out(tmp_path: Path) -> None:
     source = shoot(tmp_path / "in.mp4", Film(audio="aac", subtitles=[(0, 100, "one")]))
     result = upscaled(source, tmp_path / "out.webm", VideoSettings(copied_streams=StreamSelection.NONE))
     assert result.notes == ("left out: stream 1 (audio aac), stream 2 (subtitle mov_text)",)

@@ -164,7 +164,8 @@ def add_to_copy(plain: Path, path: Path, add: Callable[[Any], Callable[[], None]
     plain.unlink()
 
 
-def test_a_cover_picture_is_left_out_and_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "frames"), [("out.mp4", ":"), ("out.m4v", "6:"), ("out.mov", ":"), ("out.mkv", ":")])
+def test_a_cover_picture_is_kept_where_the_container_can_store_it(tmp_path: Path, name: str, frames: str) -> None:
     def add_cover(out: Any) -> Callable[[], None]:
         cover = out.add_stream("png")
         cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
@@ -173,9 +174,14 @@ def test_a_cover_picture_is_left_out_and_noted(tmp_path: Path) -> None:
 
     plain = shoot(tmp_path / "plain.mp4", Film())
     add_to_copy(plain, tmp_path / "in.mp4", add_cover)
-    result = upscaled(tmp_path / "in.mp4", tmp_path / "out.mp4")
-    assert result.notes == ("left out: stream 1 (cover picture png)",)
-    assert pts_of(tmp_path / "out.mp4") == pts_of(tmp_path / "in.mp4")
+    result = upscaled(tmp_path / "in.mp4", tmp_path / name, VideoSettings(frames=FrameRange.parse(frames)))
+    is_kept = name in ("out.mp4", "out.m4v")
+    assert len(result.notes) == (not is_kept)
+    assert all("stream 1 (cover picture png)" in text for text in (result.copied if is_kept else result.notes))
+    with av.open(tmp_path / name) as container:
+        covers = [stream for stream in container.streams if stream.disposition & Disposition.attached_pic]
+        assert [(cover.codec_context.name, cover.width) for cover in covers] == [("png", 32)] * is_kept
+    assert numbers_of(tmp_path / name) == list(range(12))[0 if frames == ":" else 6 :]
 
 
 def test_attached_fonts_are_copied_in_matroska(tmp_path: Path) -> None:
@@ -192,7 +198,8 @@ def test_attached_fonts_are_copied_in_matroska(tmp_path: Path) -> None:
         assert [stream.type for stream in container.streams] == ["video", "attachment"]
         assert container.streams[1].metadata["filename"] == "letters.ttf"
     (tmp_path / "out.mkv").unlink()
-    assert upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4").notes == ("left out: stream 1 (attachment)",)
+    (note,) = upscaled(tmp_path / "in.mkv", tmp_path / "out.mp4").notes
+    assert note.startswith("left out: stream 1 (attachment)") and ".mkv" in note
 
 
 def test_timestamps_that_restart_are_continued(tmp_path: Path) -> None:
@@ -239,18 +246,31 @@ def test_colour_and_aspect_are_kept(tmp_path: Path, suffix: str, colour: tuple[i
         assert (video.color_range, video.colorspace, video.color_primaries, video.color_trc) == colour
 
 
-@pytest.mark.parametrize("codec", [None, VideoCodec.H264])
-def test_hdr_metadata_is_kept_or_noted(tmp_path: Path, codec: VideoCodec | None) -> None:
+@pytest.mark.parametrize("codec", VideoCodec)
+def test_hdr_metadata_is_kept_or_noted(tmp_path: Path, codec: VideoCodec) -> None:
     display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
     params = f"log-level=none:hdr10=1:master-display={display}:max-cll=1000,400"
     film = Film(codec="libx265", form="yuv420p10le", colour=(1, 9, 9, 16), options={"x265-params": params})
     source = shoot(tmp_path / "in.mp4", film)
-    result = upscaled(source, tmp_path / "out.mp4", VideoSettings(codec))
+    is_kept = codec is not VideoCodec.VP9
+    settings = VideoSettings(codec, pixel_format=None if is_kept else PixelFormat.I420)
+    result = upscaled(source, tmp_path / "out.mp4", settings)
     before, after = (pictures_of(path)[0].side_data for path in (source, tmp_path / "out.mp4"))
     for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
         side_data = after.get(kind)
-        assert (side_data and bytes(side_data)) == (bytes(before[kind]) if codec is None else None)
-    assert result.notes == (() if codec is None else ("its HDR metadata is left out; --codec h265 keeps it",))
+        assert (side_data is not None) == is_kept
+        if side_data is not None:
+            assert hdr_values(kind, bytes(side_data)) == pytest.approx(hdr_values(kind, bytes(before[kind])), rel=2e-3)
+    lost = "no longer declared in the output: HDR content light levels, HDR mastering display"
+    assert result.notes == (() if is_kept else (lost,))
+
+
+def hdr_values(kind: str, content: bytes) -> list[float]:
+    """The light levels, or the chromaticities and luminances, which are fractions of integers."""
+    integers = struct.unpack(f"={len(content) // 4}i", content)
+    if kind == "CONTENT_LIGHT_LEVEL":
+        return [float(value) for value in integers]
+    return [numerator / denominator for numerator, denominator in zip(integers[:20:2], integers[1:20:2], strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -298,15 +318,32 @@ def test_gray_stays_gray(tmp_path: Path) -> None:
     assert numbers_of(tmp_path / "out.mp4") == [0, 1, 2]
 
 
-def test_rgb_is_converted_to_444_with_a_note(tmp_path: Path) -> None:
-    source = shoot(
-        tmp_path / "in.mkv", Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "bgra", colour=(2, 0, 1, 13))
-    )
-    result = upscaled(source, tmp_path / "out.mp4")
-    assert result.format is PixelFormat.I444
-    assert result.notes == ("the RGB pixels were converted to yuv444p, BT.709", "its alpha channel is left out")
+@pytest.mark.parametrize(
+    ("settings", "width", "form"),
+    [
+        (VideoSettings(), 64, PixelFormat.I420),
+        (VideoSettings(pixel_format=PixelFormat.I444), 64, PixelFormat.I444),
+        (VideoSettings(pixel_format=PixelFormat.I420_10), 64, PixelFormat.I420_10),
+    ],
+    ids=["default", "444", "10-bits"],
+)
+def test_rgb_becomes_420_unless_another_format_is_chosen(
+    tmp_path: Path, settings: VideoSettings, width: int, form: PixelFormat
+) -> None:
+    film = Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "bgra", width, colour=(2, 0, 1, 13))
+    source = shoot(tmp_path / "in.mkv", film)
+    result = upscaled(source, tmp_path / "out.mp4", settings)
+    assert result.format is form
+    assert result.notes == (f"the RGB pixels are converted to {form}, BT.709", "its alpha channel is left out")
     picture = pictures_of(tmp_path / "out.mp4")[0]
+    assert picture.format.name == form.value
     assert (picture.color_range, picture.colorspace) == (1, 1)
+
+
+def test_rgb_of_odd_dimensions_becomes_444(tmp_path: Path) -> None:
+    film = Film(range(0, 120, 40), Fraction(1, 1000), "ffv1", "bgr0", 65, 49, colour=(2, 0, 1, 13))
+    result = upscaled(shoot(tmp_path / "in.mkv", film), tmp_path / "out.mp4", scale=3)
+    assert (result.format, result.width) == (PixelFormat.I444, 195)
 
 
 def test_odd_dimensions_become_even_with_scale_2(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import resource
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 
 import sr_edge
-from sr_edge.camera.file.job import VideoResult, frames_kept, plan_video, upscale_video
+from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
+from sr_edge.camera.file.segments import frames_kept
 from sr_edge.camera.file.settings import FrameRange, VideoCodec, VideoSettings
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
@@ -174,8 +176,8 @@ def test_ctrl_c_keeps_complete_segments_only(source: Path, tmp_path: Path) -> No
         "000000.mp4",
         "000001.json",
         "000001.mp4",
-        "fingerprint.json",
         "lock",
+        "plan.json",
     ]
 
 
@@ -246,11 +248,158 @@ def test_other_timestamps_than_before_are_refused(source: Path, tmp_path: Path) 
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", FailingUpscaler(at=13))
     record = tmp_path / "out.mp4.segments" / "000002.json"
-    segment = json.loads(record.read_text())
+    segment = json.loads(record.read_text())["content"]
     assert segment["pts"] == [24_000, 27_000, 30_000, 33_000]
-    record.write_text(json.dumps({**segment, "pts": [24_000, 27_000, 30_001, 33_000]}))
+    changed = {**segment, "pts": [24_000, 27_000, 30_001, 33_000]}
+    digest = hashlib.sha256(json.dumps(changed).encode()).hexdigest()
+    record.write_text(json.dumps({"content": changed, "sha256": digest}))
     with raises(FrameError, found=30_000, wanted=30_001):
         run(source, tmp_path / "out.mp4", FailingUpscaler())
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def swap_for_other_json(path: Path) -> None:
+    path.write_text('{"pts": "none", "layout": 2, "fingerprint": [], "frames": null}')
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("000001.mp4", Path.unlink),
+        ("000001.mp4", empty),
+        ("000001.mp4", flip_a_bit),
+        ("000001.json", Path.unlink),
+        ("000001.json", cut_in_half),
+        ("000001.json", flip_a_bit),
+        ("000001.json", swap_for_other_json),
+    ],
+)
+def test_a_damaged_segment_is_made_anew(
+    source: Path, tmp_path: Path, uninterrupted: bytes, name: str, damage: Callable[[Path], None]
+) -> None:
+    target = tmp_path / "out.mp4"
+    with pytest.raises(EngineError):
+        run(source, target, FailingUpscaler(at=13))
+    damage(tmp_path / "out.mp4.segments" / name)
+    second, events = FailingUpscaler(), list[str]()
+    job = plan_video(source, target, 2)
+    result = upscale_video(job, second, segment_frames=SEGMENT, on_event=events.append)
+    is_absent_record = damage is Path.unlink and name.endswith(".json")
+    assert [str(tmp_path / "out.mp4.segments" / name) in event for event in events] == [True] * (not is_absent_record)
+    assert second.upscaled[1:] == [*range(4, 8), *range(12, 30)]
+    assert (result.frames, result.resumed) == (30, 8)
+    assert target.read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "kept"),
+    [
+        ("summary.json", Path.unlink, 30),
+        ("summary.json", empty, 30),
+        ("summary.json", flip_a_bit, 30),
+        ("plan.json", Path.unlink, 0),
+        ("plan.json", cut_in_half, 0),
+        ("plan.json", swap_for_other_json, 0),
+    ],
+)
+def test_a_damaged_plan_or_summary_is_made_anew(
+    source: Path, tmp_path: Path, uninterrupted: bytes, name: str, kept: int, damage: Callable[[Path], None]
+) -> None:
+    target = tmp_path / "out.mp4"
+    interrupted_in_mux(source, target)
+    assert frames_kept(target) == 30
+    damage(tmp_path / "out.mp4.segments" / name)
+    second, events = FailingUpscaler(), list[str]()
+    result = upscale_video(plan_video(source, target, 2), second, segment_frames=SEGMENT, on_event=events.append)
+    is_silent = damage is Path.unlink and name == "summary.json"  # an interruption may come before it is written
+    assert [str(tmp_path / "out.mp4.segments" / name) in event for event in events] == [True] * (not is_silent)
+    assert (result.frames, result.resumed, len(second.upscaled) - 1) == (30, kept, 30 - kept)
+    assert target.read_bytes() == uninterrupted
+
+
+def interrupted_in_mux(source: Path, target: Path) -> None:
+    """Leaves all segments and the summary, as a run that was interrupted while it muxed them."""
+    counts: list[int] = []
+
+    def interrupt(done: int, total: int) -> None:
+        counts.append(done)
+        if counts.count(total) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(source, target, FailingUpscaler(), on_frame=interrupt)
+
+
+def test_the_work_of_another_version_is_not_used(source: Path, tmp_path: Path, uninterrupted: bytes) -> None:
+    """The first version had a plan of another name, and no digests."""
+    target, folder = tmp_path / "out.mp4", tmp_path / "out.mp4.segments"
+    with pytest.raises(EngineError):
+        run(source, target, FailingUpscaler(at=13))
+    (folder / "plan.json").rename(folder / "fingerprint.json")
+    (folder / "lock").unlink()
+    events: list[str] = []
+    upscale_video(plan_video(source, target, 2), FailingUpscaler(), segment_frames=SEGMENT, on_event=events.append)
+    assert len(events) == 1 and "another version" in events[0] and str(folder) in events[0]
+    assert target.read_bytes() == uninterrupted
+
+
+def test_an_empty_folder_is_used(source: Path, tmp_path: Path) -> None:
+    """A run that was killed after it had created the folder leaves one without any file."""
+    (tmp_path / "out.mp4.segments").mkdir()
+    run(source, tmp_path / "out.mp4", FailingUpscaler())
+    assert not (tmp_path / "out.mp4.segments").exists()
+
+
+def test_files_are_on_the_disk_before_they_get_their_names(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure, what has a name must have its content, and what comes later must not exist alone."""
+    calls: list[tuple[str, str]] = []
+    sync, rename = os.fsync, Path.replace
+
+    def recorded_sync(descriptor: int) -> None:
+        calls.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+        sync(descriptor)
+
+    def recorded_rename(path: Path, target: Path) -> Path:
+        assert calls[-1] == ("sync", str(path)) or path.name.startswith("muxed")
+        calls.append(("rename", str(target)))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "replace", recorded_rename)
+    run(source, tmp_path / "out.mp4", FailingUpscaler(), segment_frames=30)
+    folder = tmp_path / "out.mp4.segments"
+    names = ["plan.json", "000000.mp4", "000000.json", "summary.json", "muxed.mp4"]
+    assert [Path(name).name for call, name in calls if call == "rename"] == [*names, "out.mp4"]
+    synced_after = [calls[index + 1] for index, (call, _) in enumerate(calls) if call == "rename"]
+    assert synced_after == [("sync", str(folder))] * len(names) + [("sync", str(tmp_path))]
+
+
+def test_errors_while_muxing_name_the_file_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+
+    def damage_the_first_segment(done: int, total: int) -> None:
+        if done == total == 30:
+            empty(tmp_path / "out.mp4.segments" / "000000.mp4")
+
+    with pytest.raises(StreamError) as caught:
+        run(source, target, FailingUpscaler(), on_frame=damage_the_first_segment)
+    assert caught.value.problem.startswith(str(tmp_path / "out.mp4.segments" / "000000.mp4"))
+    assert run(source, target, FailingUpscaler()).resumed == 26
 
 
 def test_no_resume_starts_again(source: Path, tmp_path: Path, uninterrupted: bytes) -> None:

@@ -152,8 +152,8 @@ def test_rgb_in_another_order_is_rgb(order: str) -> None:
 
 
 def test_an_unknown_pixel_format_is_named() -> None:
-    with raises(FrameError, found="yuv410p", wanted=[pixel_format.value for pixel_format in PixelFormat]):
-        frame_from_av(av.VideoFrame(8, 8, "yuv410p"))
+    with raises(FrameError, found="bayer_rggb8", wanted=[pixel_format.value for pixel_format in PixelFormat]):
+        frame_from_av(av.VideoFrame(8, 8, "bayer_rggb8"))
 
 
 def test_an_unknown_matrix_is_named() -> None:

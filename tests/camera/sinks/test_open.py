@@ -20,6 +20,7 @@ from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from sr_edge.errors import StreamError, UsageError
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, ListSource
+from tests.camera.films import Film, shoot
 from tests.expected_errors import raises
 
 UNEVEN = [0, 3003, 9009, 12012, 12013, 30000, 90000, 93003]
@@ -351,3 +352,24 @@ def test_a_setting_that_the_encoder_does_not_have(tmp_path: Path, suffix: str) -
         sink.write(flat_frame(0))
     sink.close()
     assert list(tmp_path.iterdir()) == [], "and nothing is left behind"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_aspect_ratio_of_the_pixels_is_kept(tmp_path: Path, suffix: str) -> None:
+    """Recordings of standard definition have the same size for 4:3 and 16:9."""
+    source = open_source(str(shoot(tmp_path / "in.mp4", Film(aspect=Fraction(16, 11)))))
+    write(open_sink(str(tmp_path / f"out{suffix}"), source), list(source.frames()))
+    with av.open(tmp_path / f"out{suffix}") as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
+
+
+@pytest.mark.parametrize(("requested", "written"), [(None, "yuv420p"), (PixelFormat.I444, "yuv444p")])
+def test_rgb_becomes_420_unless_another_format_is_chosen(
+    tmp_path: Path, requested: PixelFormat | None, written: str
+) -> None:
+    events: list[str] = []
+    options = SinkOptions(pixel_format=requested, on_event=events.append)
+    frame = flat_frame(3, pts=0, pixel_format=PixelFormat.RGB)
+    write(sink_to(tmp_path / "out.mp4", options=options), [frame])
+    assert read_clip(tmp_path / "out.mp4")[0].format.name == written
+    assert len(events) == (requested is None)

@@ -64,7 +64,7 @@ def test_files_keep_their_pixel_format(tmp_path: Path, codec: str, pixel_format:
 
 @pytest.mark.parametrize("is_live", [False, True], ids=["file", "live"])
 def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Path, is_live: bool) -> None:
-    clip = write_clip(tmp_path / "clip.mkv", [0, 40], codec="ffv1", pixel_format="yuv410p")
+    clip = write_clip(tmp_path / "clip.nut", [0, 40], codec="rawvideo", pixel_format="bayer_rggb8")
     events: list[str] = []
     address = FFmpegInput(str(clip), is_live=is_live)
     source = FFmpegSource(address)
@@ -73,7 +73,7 @@ def test_a_pixel_format_that_is_not_read_is_one_error_with_the_name(tmp_path: Pa
         if is_live
         else source
     )
-    with raises(FrameError, found="yuv410p") as caught:
+    with raises(FrameError, found="bayer_rggb8") as caught:
         list(frames.frames())
     assert caught.value.problem.startswith(f"{clip}: ")
     assert events == []
@@ -284,7 +284,7 @@ def test_of_a_folder_of_pictures_all_is_told_that_is_left_out(tmp_path: Path) ->
     assert (sprite.planes[0] == 255).all(), "black is hidden under the transparent pixels"
     assert (plain.planes[0][:, 5:] == 0).all()
     assert source.unreadable_packets == 1
-    assert [word for word in ("notes.txt", "b.png", "opacity") if not any(word in event for event in events)] == []
+    assert [word for word in ("notes.txt", "b.png", "alpha channel") if not any(word in event for event in events)] == []
 
 
 def test_errors_hold_no_secret_nor_does_what_is_behind_them() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sr_edge.camera.file.job import frames_kept
+from sr_edge.camera.file.segments import frames_kept
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
 
 SrEdge = Callable[..., Any]
@@ -65,8 +65,27 @@ def test_people_read_what_was_written_and_what_was_left_out(sr_edge: SrEdge, bun
     assert outcome.code == 0, outcome.stderr
     lines = outcome.stdout.splitlines()
     assert lines[0] == f"{source} -> {tmp_path / 'out.mp4'}: 4 frames of 128x96 yuv420p, libx264"
-    assert lines[1] == "note: left out: stream 1 (audio aac)"
-    assert lines[2].startswith("onnxruntime ")
+    assert lines[1].startswith("onnxruntime ")
+    assert outcome.stderr.splitlines()[0] == "note: left out: stream 1 (audio aac)", "said before the work, and once"
+
+
+@pytest.mark.parametrize("options", [(), ("--deinterlace",)])
+def test_interlaced_video_is_reported_before_the_model_is_loaded(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(options={"x264-params": "tff=1"}))
+    outcome = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", *options, "--runtime", "nothing")
+    assert outcome.code == 2
+    assert ("--deinterlace" in outcome.stderr) == (options == ())
+
+
+def test_the_pixel_format_can_be_chosen(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(range(0, 6000, 3000)))
+    outcome = sr_edge(
+        "upscale", bundle, source, tmp_path / "out.mp4", "--pixel-format", "yuv444p", "--deinterlace", *ON
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert "2 frames of 128x96 yuv444p" in outcome.stdout
 
 
 def test_a_folder_as_target_keeps_the_name(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
@@ -91,6 +110,8 @@ def test_codec_and_quality(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> Non
         (("--copy", "video"), ("'video'", "all, audio, none")),
         (("--frames", "10"), ("'10'", "FIRST:END")),
         (("--crf", "90"), ("--crf 90", "h264", "51")),
+        (("--pixel-format", "yuv999p"), ("'yuv999p'", "yuv420p, nv12")),
+        (("--pixel-format", "rgb24"), ("rgb24", "--pixel-format yuv420p")),
     ],
 )
 def test_values_that_are_refused(
@@ -103,9 +124,19 @@ def test_values_that_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-@pytest.mark.parametrize("option", [("--frames", "1:2"), ("--codec", "h264"), ("--crf", "20"), ("--copy", "none")])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--frames", "1:2"),
+        ("--codec", "h264"),
+        ("--crf", "20"),
+        ("--copy", "none"),
+        ("--pixel-format", "yuv420p"),
+        ("--deinterlace",),
+    ],
+)
 def test_options_of_videos_are_not_for_pictures(
-    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, option: tuple[str, str]
+    sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, option: tuple[str, ...]
 ) -> None:
     for source in (pictures, pictures / "waves0.png"):
         outcome = sr_edge("upscale", bundle, source, tmp_path / "out.png", *option, *ON)
