@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sr_edge.calibration.ranges.search import SEARCH
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
@@ -49,7 +50,8 @@ def deployed(channels: int, folder: Path) -> Path:
     card = ModelCard("net", SCALES[channels], 1, overlap_px=4, input_channels=channels, output_channels=channels)
     precisions = (Precision.FP32, Precision.INT8) if channels == 1 else (Precision.FP32,)
     runtimes = ("onnxruntime", "openvino") if channels == 1 else ("onnxruntime",)
-    plan = DeployPlan(TILE, runtimes, precisions, method="min-max", rounds=1, with_memory=False)
+    method = "min-max" if Precision.INT8 in precisions else SEARCH
+    plan = DeployPlan(TILE, runtimes, precisions, method=method, rounds=1, with_memory=False)
     out = folder / f"{channels}.sredge"
     report = deploy_network(LoadedModel(network(channels), card), folder / "waves.png", out, plan)
     assert not report.failed and not report.manifest.left_out
