@@ -26,8 +26,8 @@ from sr_edge.errors import FrameError, TileError, UsageError
 from sr_edge.frames import Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.metrics import psnr_y_db
+from sr_edge.model_sources import open_frame_session, open_session
 from sr_edge.resize import downscale_bicubic, resize_bicubic
-from sr_edge.runtimes import open_frame_session, open_session
 from sr_edge.spec import FrameFormat, Precision
 from sr_edge.upscaler import Upscaler
 from tests.channel_networks import SCALES, TILE, deployed, network

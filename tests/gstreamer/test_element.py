@@ -12,7 +12,8 @@ import pytest
 from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS, BufferLayout
-from sr_edge.runtimes import Session, open_frame_session
+from sr_edge.model_sources import open_frame_session
+from sr_edge.runtimes import Session
 from tests.channel_networks import SCALES, deployed
 from tests.gstreamer.installed_element import GStreamer, require_gstreamer
 
