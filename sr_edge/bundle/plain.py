@@ -7,6 +7,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -121,7 +122,8 @@ def _read_enum(kind: type[Enum], value: Plain, where: str) -> Enum:
 
 def _read_scalar(kind: type, value: Plain, where: str) -> Plain:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # JSON has integers of any length
+            return float(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

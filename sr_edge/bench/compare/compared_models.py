@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
 from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.unfinished import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _resolve_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack
     from sr_edge.bench.compare.torch_model import load_torch_model, write_torch_weights
 
     model = load_torch_model(name, options.scale, options.weights, options.random_weights, options.input_range)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
+    folder = stack.enter_context(temporary_folder("compare"))
     request = SessionRequest(
         artifact=write_torch_weights(model, folder),
         card=model.card,

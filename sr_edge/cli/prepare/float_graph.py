@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import BundleError, UsageError
 from sr_edge.spec import Precision, TileSpec
+from sr_edge.unfinished import temporary_folder
 
 if TYPE_CHECKING:
     from sr_edge.spec import StageProgress
@@ -70,8 +70,8 @@ def float_graph(network: NetworkChoice, tile: str | None, progress: StageProgres
         with _from_bundle(path, tile) as graph:
             yield graph
     else:
-        with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
-            yield _exported(network, tile, Path(folder) / "model.onnx", progress)
+        with temporary_folder("calibrate") as folder:
+            yield _exported(network, tile, folder / "model.onnx", progress)
 
 
 def _require_no_torch_options(network: NetworkChoice) -> None:
