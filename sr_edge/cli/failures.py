@@ -8,12 +8,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import typer
 
 from sr_edge.address import message_without_secrets
 from sr_edge.cli.interrupts import INTERRUPTED
-from sr_edge.errors import SrEdgeError
+from sr_edge.cli.standard_streams import flush_stdout
+from sr_edge.cli.terminal import print_line, print_text
+from sr_edge.errors import SrEdgeError, UsageError
+from sr_edge.printable import one_line
 
 FAILED, USAGE = 1, 2
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
@@ -40,11 +44,22 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
 
     Passwords in arguments are hidden in the printed error, also if an address was parsed as a path.
     """
+    try:
+        code = _exit_code(app, arguments)
+        flush_stdout(is_discarding=code != 0)  # of several errors the first one is reported
+    except OSError as error:  # of stdout
+        flush_stdout(is_discarding=True)
+        return FAILED if _has_reader_ended(error) else _print_message(FAILED, _os_error_message(error))
+    return code
+
+
+def _exit_code(app: Callable[..., object], arguments: Sequence[str]) -> int:
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     try:
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
+            _require_working_directory(arguments)
             code = app(args=list(arguments), prog_name="sr-edge", standalone_mode=False)
         return _print_message(code, "interrupted") if code == INTERRUPTED else code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
@@ -52,15 +67,22 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else FAILED
     except Exception as error:
+        if _has_reader_ended(error):
+            raise
         if debug:
-            sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
+            print_text(message_without_secrets(traceback.format_exc(), arguments))
         if _is_caused_by_interrupt(error):
             return _print_message(INTERRUPTED, "interrupted")
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
-            print(str(error))  # noqa: T201
+            print_text(f"{error}\n", sys.stdout)
             return USAGE
         code, message = _exit_code_and_message(error)
         return _print_message(code, message_without_secrets(message, arguments))
+
+
+def _has_reader_ended(error: Exception) -> bool:
+    """Whether the program that reads stdout has ended, as `head` does, which needs no message."""
+    return isinstance(error, BrokenPipeError) and error.filename is None
 
 
 def _is_caused_by_interrupt(error: BaseException) -> bool:
@@ -94,7 +116,20 @@ def _exit_code_and_message(error: Exception) -> tuple[int, str]:
     )
 
 
+def _require_working_directory(arguments: Sequence[str]) -> None:
+    """Raises UsageError if the working directory was deleted: libraries that are loaded there end the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        if not {"--help", "--version"} & set(arguments):
+            raise UsageError(
+                "the working directory was deleted", wanted="an existing folder", remedy="change to another folder"
+            ) from None
+
+
 def _os_error_message(error: OSError) -> str:
+    if error.errno == errno.EBADF and not error.filename:
+        return "the result cannot be written: stdout is closed; leave stdout open, or redirect it to a file"
     where = f" at {error.filename}" if error.filename else ""
     advice = {
         errno.ENOSPC: "free some space or choose an output on another disk",
@@ -112,8 +147,8 @@ def _os_error_message(error: OSError) -> str:
 
 
 def _print_message(code: int, message: str) -> int:
-    line = " ".join(message.split())
+    line = one_line(message)
     if len(line) > MAX_MESSAGE_CHARS:
         line = f"{line[:MAX_MESSAGE_CHARS]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
-    print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
+    print_line(f"sr-edge: {line}")
     return code

@@ -14,6 +14,7 @@ import typer
 from sr_edge.cli.interrupts import interruptible
 from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
 from sr_edge.cli.run.stream_options import ReadOption, read_pairs
+from sr_edge.cli.terminal import print_line
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def preview(
         )
         resources.callback(upscaler.close)
         frame_source = _preview_source(source, read_pairs(read), once)
-        stream = PreviewStream(frame_source, upscaler, drop_policy, _print_line)
+        stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)
         choices = engine_options(bundle)
         stream_info = StreamInfo(
@@ -114,7 +115,7 @@ def preview(
         access = access_for(host)
         stream.start()
         name = socket.gethostname() if host in _ALL_INTERFACES else host
-        typer.echo(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)")
+        print_line(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)", sys.stdout)
         server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
 
 
@@ -124,7 +125,7 @@ def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
     from sr_edge.camera.preview.repeating_source import RepeatingSource
     from sr_edge.camera.sources.wrappers import PacedSource
 
-    options = SourceOptions(ffmpeg=ffmpeg, on_event=_print_line)
+    options = SourceOptions(ffmpeg=ffmpeg, on_event=print_line)
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
     opened = (
         RepeatingSource(lambda: open_source(text, options))
@@ -137,9 +138,5 @@ def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
 def _close(stream: PreviewStream) -> None:
     """Closes the stream; exits immediately if a stage hangs, because waiting for it would never end."""
     if not stream.close():
-        _print_line("sr-edge: a stage hangs; exiting without waiting for it")
+        print_line("sr-edge: a stage hangs; exiting without waiting for it")
         os._exit(1)
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

@@ -42,6 +42,7 @@ from sr_edge.cli.run.stream_options import (
     StatsJsonOption,
     read_pairs,
 )
+from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
@@ -264,7 +265,7 @@ def _show_end(show: ShowResult | None, spec: SessionSpec, policy: Policy, report
     from sr_edge.cli.run.stream_display import summary
 
     if show is None:
-        sys.stderr.write(summary(report) + "\n")
+        print_text(summary(report) + "\n")
     else:
         show({"session": spec, "policy": str(policy), "stream": report}, summary(report))
 
@@ -282,6 +283,5 @@ def _duplicated_stdout() -> Iterator[int]:
 def _leave(error: StageTimeout) -> None:
     """Exits without joining threads, because a thread that hangs in a library would block the exit forever."""
     sys.stdout.flush()
-    sys.stderr.write(f"sr-edge: {error}\n")
-    sys.stderr.flush()
+    print_line(f"sr-edge: {error}")
     os._exit(error.exit_code)

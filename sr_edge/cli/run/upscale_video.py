@@ -9,8 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
+from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def _reporting_kept_frames(target: Path) -> Iterator[None]:
     except BaseException:
         kept = frames_kept(target)
         if kept:
-            typer.echo(f"{kept} frames are kept beside {target}; run the same command to continue after them", err=True)
+            print_line(f"{kept} frames are kept beside {target}; run the same command to continue after them")
         raise
 
 
