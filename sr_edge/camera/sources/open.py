@@ -14,7 +14,8 @@ from sr_edge.address import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.raw_format import RawFormat
 from sr_edge.camera.protocols import Source
-from sr_edge.camera.sources.ffmpeg import STANDARD_INPUT, FFmpegInput, FFmpegSource
+from sr_edge.camera.sources.connection import DEFAULT_OPEN_S, STANDARD_INPUT, FFmpegInput
+from sr_edge.camera.sources.ffmpeg import FFmpegSource
 from sr_edge.camera.sources.ffmpeg_options import require_known_options
 from sr_edge.camera.sources.image_folder import ImageFolderSource
 from sr_edge.camera.sources.raw import RawSource
@@ -44,6 +45,7 @@ class SourceOptions:
         is_paced: whether a file delivers its frames in real time, like a camera.
         ffmpeg: options of FFmpeg's demuxer or protocol, such as `video_size` and `framerate` of a camera.
         reconnects: whether a live source is opened again when it is lost.
+        open_timeout_s: a live or network source must be open, with all that it refers to, within this time.
         timeout_s: a live source that sends nothing for this long is lost.
         give_up_s: the time after which the attempts to reconnect end; None never gives up.
         on_event: called with every lost and restored connection.
@@ -54,6 +56,7 @@ class SourceOptions:
     is_paced: bool = False
     ffmpeg: Mapping[str, str] = field(default_factory=dict)
     reconnects: bool = True
+    open_timeout_s: float = DEFAULT_OPEN_S
     timeout_s: float = 5.0
     give_up_s: float | None = None
     on_event: Callable[[str], None] = ignore_event
@@ -104,7 +107,8 @@ def _open(text: str, options: SourceOptions) -> Source:
     if scheme_of(text):
         return _open_address(text, options)
     if path.is_char_device():
-        return _open_reconnecting(FFmpegInput(text, "v4l2", options.ffmpeg, True, timeout_s=options.timeout_s), options)
+        camera = FFmpegInput(text, "v4l2", options.ffmpeg, True, options.open_timeout_s, options.timeout_s)
+        return _open_reconnecting(camera, options)
     if path.is_dir():
         return ImageFolderSource(path, options.rate or _DEFAULT_RATE)
     if _is_image_sequence(path):
@@ -187,7 +191,8 @@ def _open_address(text: str, options: SourceOptions) -> Source:
         )
     default_options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     is_live = True if scheme in _LIVE_SCHEMES else None
-    ffmpeg_input = FFmpegInput(text, None, {**default_options, **options.ffmpeg}, is_live, timeout_s=options.timeout_s)
+    used_options = {**default_options, **options.ffmpeg}
+    ffmpeg_input = FFmpegInput(text, None, used_options, is_live, options.open_timeout_s, options.timeout_s)
     return _open_reconnecting(ffmpeg_input, options)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from sr_edge.cli.interrupts import interruptible
 from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import OpenTimeoutOption, ReadOption, read_pairs
 from sr_edge.cli.terminal import print_line
 from sr_edge.spec import Precision
 
@@ -70,6 +70,7 @@ def preview(
     host: HostOption = "127.0.0.1",
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    open_timeout_s: OpenTimeoutOption = 10.0,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
 ) -> None:
@@ -101,7 +102,7 @@ def preview(
             controls,
         )
         resources.callback(upscaler.close)
-        frame_source = _preview_source(source, read_pairs(read), once)
+        frame_source = _preview_source(source, read_pairs(read), once, open_timeout_s)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)
         choices = engine_options(bundle)
@@ -119,13 +120,13 @@ def preview(
         server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
 
 
-def _preview_source(text: str, ffmpeg: dict[str, str], once: bool) -> Source:
+def _preview_source(text: str, ffmpeg: dict[str, str], once: bool, open_timeout_s: float) -> Source:
     """Opens a source; files are played in real time, and repeated unless `once`."""
     from sr_edge.camera import SourceOptions, open_source
     from sr_edge.camera.preview.repeating_source import RepeatingSource
     from sr_edge.camera.sources.wrappers import PacedSource
 
-    options = SourceOptions(ffmpeg=ffmpeg, on_event=print_line)
+    options = SourceOptions(ffmpeg=ffmpeg, open_timeout_s=open_timeout_s, on_event=print_line)
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
     opened = (
         RepeatingSource(lambda: open_source(text, options))

@@ -29,6 +29,7 @@ from sr_edge.cli.run.stream_options import (
     FallbackOption,
     GiveUpOption,
     MaxLatencyMsOption,
+    OpenTimeoutOption,
     PaceOption,
     PolicyOption,
     RateOption,
@@ -85,6 +86,7 @@ def stream(
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
+    open_timeout_s: OpenTimeoutOption = 10.0,
     give_up_s: GiveUpOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
@@ -126,6 +128,7 @@ def stream(
         rate=frame_rate(rate) if rate is not None else None,
         is_paced=pace,
         ffmpeg=read_pairs(read),
+        open_timeout_s=open_timeout_s,
         give_up_s=give_up_s,
         on_event=event_log.record,
     )

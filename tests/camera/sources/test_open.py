@@ -19,7 +19,8 @@ import pytest
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
 from sr_edge.camera.media.ffmpeg_errors import reason_of, remedy_of, stream_errors
 from sr_edge.camera.media.frame import ColourRange
-from sr_edge.camera.sources.ffmpeg import FFmpegInput, FFmpegSource, frame_rate
+from sr_edge.camera.sources.connection import FFmpegInput
+from sr_edge.camera.sources.ffmpeg import FFmpegSource, frame_rate
 from sr_edge.camera.sources.reconnect import ReconnectingSource
 from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
