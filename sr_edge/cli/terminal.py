@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CLEAR_LINE = "\r\x1b[K"
-_DUMB_TERMINALS = ("", "dumb", "unknown")
 
 
 def print_line(text: str, stream: TextIO | None = None) -> None:
@@ -40,7 +38,8 @@ def _write(text: str, stream: TextIO | None = None) -> None:
 
 def is_live_terminal(stream: TextIO) -> bool:
     """Whether a line on it can be replaced: not on a pipe, in a file, or on a terminal without escape sequences."""
-    return stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB_TERMINALS
+    console = console_on(stream)
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def console_on(stream: TextIO, width: int | None = None, soft_wrap: bool = False) -> Console:

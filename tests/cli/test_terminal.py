@@ -123,7 +123,7 @@ def test_a_deleted_working_directory_is_named(sr_edge: SrEdge, tmp_path: Path, m
     assert sr_edge("--version").code == 0
 
 
-@pytest.mark.parametrize(("kind", "is_live"), [("xterm-256color", True), ("dumb", False), ("", False)])
+@pytest.mark.parametrize(("kind", "is_live"), [("xterm-256color", True), ("dumb", False), ("", True)])
 def test_lines_are_replaced_on_capable_terminals_only(
     kind: str, is_live: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,7 +137,7 @@ def _preview_source(text: str, ffmpeg: dict[str, str], once: bool, open_timeout_
 
 
 def _close(stream: PreviewStream) -> None:
-    """Closes the stream; exits immediately if a stage hangs, because waiting for it would never end."""
+    """Closes the stream; exits immediately if a stage hangs or an engine is loaded, which can take minutes."""
     if not stream.close():
-        print_line("sr-edge: a stage hangs; exiting without waiting for it")
+        print_line("sr-edge: a stage hangs, or an engine is still being loaded; exiting without waiting for it")
         os._exit(1)
