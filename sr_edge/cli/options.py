@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -278,6 +278,7 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def checked(**values: object) -> None:
+        _require_model_first(command.__name__, values)
         for name, value in values.items():
             if isinstance(value, Path) and _ADDRESS.match(str(value)):
                 raise UsageError(
@@ -290,6 +291,24 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
         command(**values)
 
     return checked
+
+
+def _require_model_first(command: str, values: Mapping[str, object]) -> None:
+    """Raises UsageError if the bundle was given as the source, and the source as the model."""
+    model, source = values.get("model"), values.get("source")
+    is_swapped = isinstance(source, str) and _looks_like_bundle(source) and not _looks_like_bundle(str(model))
+    if isinstance(model, Path) and is_swapped:
+        raise UsageError(
+            f"{source} is a model, but was given as the source",
+            found=source,
+            wanted="the model first, then the source",
+            remedy=f"write `sr-edge {command} MODEL SOURCE`",
+        )
+
+
+def _looks_like_bundle(text: str) -> bool:
+    path = Path(text)
+    return path.suffix in (".sredge", ".zip") or (path / "manifest.json").is_file()
 
 
 def _shown_name(command: Callable[..., None], parameter: str) -> str:

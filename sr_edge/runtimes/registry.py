@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from sr_edge.bundle import Artifact, Bundle, open_bundle
-from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
+from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.runtimes.engine.frame_session import session_over_graphs
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.spec import FrameFormat, Precision, member_of
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,8 @@ def open_session(
     Args:
         bundle: an opened bundle or its path.
         runtime: name of the runtime.
-        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16. This,
+            `float_precision` and `io` may be given by their names, for example "int8".
         device: device of the runtime, for example "cpu" or "cuda:1".
         float_precision: precision of the other operators of an INT8 network.
         io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
@@ -183,27 +184,42 @@ def open_session(
         options: settings of the runtime, by its own names.
 
     Raises:
-        UnknownNameError: there is no runtime of that name.
+        UsageError: `bundle` is no bundle.
+        UnknownNameError: there is no runtime or precision of that name.
         RuntimeUnavailable: its library or the device is not available.
         PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
         BundleError: the bundle is damaged.
         EngineError: the library cannot compile the artifact.
     """
     find_entry(runtime)
-    with open_bundle(bundle) if isinstance(bundle, (str, Path)) else nullcontext(bundle) as opened:
+    with _opened(bundle) as opened:
         request = request_from_bundle(
             opened,
             runtime,
-            precision,
+            member_of(Precision, precision, "precision"),
             device,
-            float_precision=float_precision,
-            io=io,
+            float_precision=member_of(Precision, float_precision, "float precision"),
+            io=None if io is None else member_of(FrameFormat, io, "frame format"),
             threads=threads,
             slots=slots,
             allow_other_precision=allow_other_precision,
             options=options,
         )
         return open_request(runtime, request)
+
+
+def _opened(bundle: Bundle | Path | str) -> AbstractContextManager[Bundle]:
+    """The open bundle, which is closed at the end of the block if it was opened here."""
+    if isinstance(bundle, Bundle):
+        return nullcontext(bundle)
+    if isinstance(bundle, (str, Path)):
+        return open_bundle(bundle)
+    raise UsageError(
+        f"a {type(bundle).__name__} is not a bundle",
+        found=bundle,
+        wanted=("Bundle", "Path", "str"),
+        remedy="give the path of a bundle, or an open bundle",
+    )
 
 
 def open_frame_session(

@@ -123,6 +123,14 @@ def test_a_deleted_working_directory_is_named(sr_edge: SrEdge, tmp_path: Path, m
     assert sr_edge("--version").code == 0
 
 
+@pytest.mark.parametrize("source", ["test:64x48@30", "rtsp://127.0.0.1/x", "clip.mp4"])
+@pytest.mark.parametrize("command", ["stream", "preview"])
+def test_model_and_source_in_the_wrong_order_are_noticed(sr_edge: SrEdge, command: str, source: str) -> None:
+    outcome = sr_edge(command, source, "net.sredge")
+    assert outcome.code == 2
+    assert "MODEL SOURCE" in outcome.error
+
+
 @pytest.mark.parametrize(("kind", "is_live"), [("xterm-256color", True), ("dumb", False), ("", True)])
 def test_lines_are_replaced_on_capable_terminals_only(
     kind: str, is_live: bool, monkeypatch: pytest.MonkeyPatch
