@@ -247,7 +247,7 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
             remedy="install it with: pip install 'sr-edge[camera]'",
         ) from None
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             start_s, length_s = _video_span(path, container)
             for index in range(count):
                 yield _frame_at(container, start_s + length_s * (index + shift) / count), count

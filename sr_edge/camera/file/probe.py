@@ -146,7 +146,8 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """
     _require_content(path)
     with stream_errors(str(path)):
-        container: Any = av.open(f"file:{path}", "r")  # without the scheme, a colon in the name would end a protocol
+        # Without the scheme, a colon in the name would end a protocol. Metadata may be in any encoding.
+        container: Any = av.open(f"file:{path}", "r", metadata_errors="replace")
     with container:
         yield container, _video_stream(path, container)
 

@@ -113,6 +113,7 @@ def _open(ffmpeg_input: FFmpegInput, access: BoundedAccess | None) -> Connection
             format=ffmpeg_input.format,
             options={**(OPTIONS if access else {}), **ffmpeg_input.options},
             timeout=timeouts,
+            metadata_errors="replace",  # it may be in any encoding
             io_open=access,
         )
     except av.error.FFmpegError:
