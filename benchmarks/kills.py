@@ -27,6 +27,8 @@ from tests.fuzz import material
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ON = ("--runtime", "onnxruntime", "--threads", "1")
+_NETWORK = ("convnet-tiny", "--scale", "2")
+_QUICK = ("--tile", "32x32", "--precisions", "fp32", "--runtimes", "onnxruntime", "--no-memory", "--no-tile-needs")
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,10 @@ COMMANDS = (
         _whole_video,
         kept=("out.mp4.segments",),
     ),
-    Command(
-        "deploy",
-        ("deploy", "convnet-tiny", "--scale", "2", "--tile", "32x32", "--precisions", "fp32", "-o", "net.sredge"),
-        "net.sredge",
-        _whole_bundle,
-    ),
+    Command("deploy", ("deploy", *_NETWORK, *_QUICK, "-o", "net.sredge"), "net.sredge", _whole_bundle),
     Command(
         "train",
-        ("train", "convnet-tiny", "--scale", "2", "--data", "images", "--val", "images", "--steps", "40", "-o", "run"),
+        ("train", *_NETWORK, "--data", "images", "--val", "images", "--steps", "40", "-o", "run"),
         "run",
         _whole_training,
     ),

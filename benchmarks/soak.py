@@ -37,7 +37,7 @@ def main(minutes: float = 10.0) -> int:
     frames = 0
     with tempfile.TemporaryDirectory() as folder:
         bundle = material.bundle(Path(folder) / "toy.sredge")
-        with stream(bundle, "test:160x90@30", runtime="onnxruntime") as live:
+        with stream("test:160x90@30", bundle, runtime="onnxruntime") as live:
             sampling.start()
             until_s = time.monotonic() + 60 * minutes
             for _ in live:

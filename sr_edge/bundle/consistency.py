@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sr_edge.errors import BundleError, SrEdgeError
+from sr_edge.printable import one_line, printable
 from sr_edge.spec import Control, ModelCard
 
 if TYPE_CHECKING:
@@ -53,6 +54,24 @@ def require_sizes(manifest: Manifest) -> None:
         )
     for file, size_bytes in manifest.sizes.items():
         _require_range(f"the size of {file}", size_bytes, 0, 1 << 62)
+
+
+def require_printable(value: object, where: str) -> None:
+    """Raises BundleError for text that acts on a terminal or has several lines, which could pass for other fields."""
+    if isinstance(value, str) and (printable(value) != value or "\n" in value):
+        raise _inconsistent(f"{where} has characters that cannot be printed", value, "text on one line")
+    for name, item in _parts(value):
+        require_printable(str(name), f"a name in {where}")
+        require_printable(item, f"{where}.{name}")
+
+
+def printable_values(value: Any) -> Any:
+    """A copy of a JSON document whose texts are each on one line, so that `require_printable` accepts them."""
+    if isinstance(value, dict):
+        return {one_line(name): printable_values(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [printable_values(item) for item in value]
+    return one_line(value) if isinstance(value, str) else value
 
 
 def _require_finite_numbers(value: object, where: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sr_edge.bundle.archive import MAX_UNPACKED_BYTES, Archive, contains_manifest, pack
-from sr_edge.bundle.consistency import require_sizes
+from sr_edge.bundle.consistency import printable_values, require_printable, require_sizes
 from sr_edge.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -241,7 +241,7 @@ def _gather(manifest: Manifest, staging: Path, content: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / file).replace(target)
     manifest = manifest.with_sizes(content)
-    text = json.dumps({"format": _FORMAT, **to_plain(manifest)}, indent=2, ensure_ascii=False)
+    text = json.dumps({"format": _FORMAT, **printable_values(to_plain(manifest))}, indent=2, ensure_ascii=False)
     (content / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 
 
@@ -334,6 +334,7 @@ def _read_manifest(file: Path, bundle: Path) -> Manifest:
     try:
         manifest = from_plain(Manifest, document, MANIFEST_NAME)
         require_sizes(manifest)
+        require_printable(manifest, MANIFEST_NAME)
     except BundleError as error:
         raise BundleError(
             f"{bundle}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,12 +195,21 @@ def test_a_path_through_another_file_is_refused(bundle_path: Path, name: str) ->
         lambda d: d["sizes"].pop("model.onnx"),
         lambda d: d["card"].update(controls=[{"name": "a", "default": 0, "minimum": 0, "maximum": float("inf")}]),
         lambda d: d["card"].update(controls=[{"name": "a", "default": 0, "minimum": 0, "maximum": 1}] * 2),
+        lambda d: d["card"].update(name="net\x1b[2J"),
+        lambda d: d["card"].update(licence="MIT\nweights   none"),
+        lambda d: d["tools"].update({"onnx\u202e": "1"}),
     ],
 )
 def test_values_that_cannot_be_are_refused(bundle_path: Path, change: Change) -> None:
     edit_manifest(bundle_path, change)
     with raises(BundleError):
         open_bundle(bundle_path)
+
+
+def test_what_cannot_be_printed_is_not_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "odd.sredge", lambda manifest: replace(manifest, created="a\x1b[2J\nb"))
+    with open_bundle(path) as bundle:
+        assert bundle.manifest.created == "a?[2J b"
 
 
 def test_messages_about_a_zip_name_the_zip(bundle_path: Path) -> None:

@@ -22,21 +22,26 @@ TILE = TileSpec(16, 24)
 
 
 def graph() -> bytes:
-    """A network of one convolution that doubles height and width."""
+    """A network of one convolution that doubles height and width, with the control alpha."""
     height, width = TILE.height, TILE.width
     weights = np.zeros((12, 3, 3, 3), np.float32)
     weights[range(12), [channel // 4 for channel in range(12)], 1, 1] = 1.0
     nodes = [
-        helper.make_node("Conv", ["input", "weights"], ["features"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["input", "weights"], ["convolved"], pads=[1, 1, 1, 1]),
+        helper.make_node("Mul", ["alpha", "gain"], ["offset"]),
+        helper.make_node("Add", ["convolved", "offset"], ["features"]),
         helper.make_node("DepthToSpace", ["features"], ["output"], blocksize=2, mode="CRD"),
     ]
     tensor = helper.make_tensor_value_info
     network = helper.make_graph(
         nodes,
         "toy",
-        [tensor("input", onnx.TensorProto.FLOAT, [1, 3, height, width])],
+        [
+            tensor("input", onnx.TensorProto.FLOAT, [1, 3, height, width]),
+            tensor("alpha", onnx.TensorProto.FLOAT, [1]),
+        ],
         [tensor("output", onnx.TensorProto.FLOAT, [1, 3, 2 * height, 2 * width])],
-        [numpy_helper.from_array(weights, "weights")],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.full(1, 0.01, np.float32), "gain")],
     )
     model = helper.make_model(network, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
