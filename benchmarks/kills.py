@@ -170,6 +170,7 @@ def tried(command: Command, kills: int, rng: random.Random) -> dict[str, object]
             _note(problems, "next run", lambda: _run_to_the_end(command, folder))
             _note(problems, "next run", lambda: command.require_whole(folder / command.result))
             left = {path.name for path in folder.iterdir()} - names - {command.result}
+            left |= {path.name for path in folder.rglob("*.part")}
             problems += [f"left: {sorted(left)}"] if left else []
             _remove_result(command, folder)
     sys.stdout.write(f"{command.name}: killed {killed} times, {len(problems)} problems {problems[:3]}\n")

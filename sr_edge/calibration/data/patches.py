@@ -14,6 +14,7 @@ from sr_edge.calibration.data.picture_checks import PictureChecks
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame, batch_from_frame
 from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.playlist import is_playlist
 from sr_edge.spec import TileSpec
 
 if TYPE_CHECKING:
@@ -246,6 +247,13 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
             wanted="PyAV",
             remedy="install it with: pip install 'sr-edge[camera]'",
         ) from None
+    if is_playlist(path):
+        raise CalibrationError(
+            f"{path} is a playlist, not a video",
+            found=path,
+            wanted="a picture or a video",
+            remedy="give the video that it refers to",
+        )
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             start_s, length_s = _video_span(path, container)

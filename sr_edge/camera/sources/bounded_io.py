@@ -22,6 +22,7 @@ from av.container import core
 
 from sr_edge.address import scheme_of
 from sr_edge.errors import StreamError
+from sr_edge.playlist import is_playlist
 
 NETWORK_PROTOCOLS = "http,https,httpproxy,tls,tcp,crypto,data"
 FILE_PROTOCOLS = "file,crypto,data"
@@ -29,8 +30,6 @@ _AVIO_FLAG_READ = 1
 _AVIO_SEEKABLE_NORMAL = 1
 _AVERROR_EOF = -541_478_725
 _MAX_READ_BYTES = 1 << 16
-_PLAYLIST_HEAD_BYTES = 2048
-_PLAYLIST_MARKS = (b"#EXTM3U", b"<MPD", b"ffconcat version")
 _InterruptFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 
 
@@ -233,18 +232,7 @@ def access_for(url: str, name: str, limits: Limits) -> BoundedAccess | None:
     """
     if scheme_of(url) in ("http", "https"):
         return BoundedAccess(name, NETWORK_PROTOCOLS, limits)
-    return BoundedAccess(name, FILE_PROTOCOLS, limits) if not scheme_of(url) and _is_playlist(Path(url)) else None
-
-
-def _is_playlist(path: Path) -> bool:
-    if not path.is_file():  # a named pipe could not be opened a second time
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(_PLAYLIST_HEAD_BYTES)
-    except OSError:
-        return False
-    return any(mark in head for mark in _PLAYLIST_MARKS)
+    return BoundedAccess(name, FILE_PROTOCOLS, limits) if not scheme_of(url) and is_playlist(Path(url)) else None
 
 
 @lru_cache(maxsize=1)
