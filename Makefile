@@ -6,7 +6,7 @@ VENV_PY := .venv/bin/python
 PYTEST_OPTIONS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-services check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
+.PHONY: help venv demo test test-services fuzz check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,6 +22,9 @@ test: venv ## the test suite, in two processes
 
 test-services: venv ## the tests that need a server, a browser or a long run (GStreamer, RTSP, Chromium, the documented commands)
 	@$(VENV_PY) -m pytest $(PYTEST_OPTIONS) -m services
+
+fuzz: venv ## 2,000 hostile inputs: bundles, models, pictures, videos, servers, arguments; INPUTS= (of each kind) SEED=
+	@PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 $(VENV_PY) -m tests.fuzz.campaign $(or $(INPUTS),250) $(or $(SEED),0) $(RESULTS)
 
 check: venv ## what must be green before a commit: lint, format, types, import layers, tests
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check

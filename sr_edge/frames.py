@@ -97,6 +97,13 @@ class Picture:
 
 def require_frame(frame_hwc: npt.NDArray[Any], channels: tuple[int, ...] = CHANNELS) -> None:
     """Raises FrameError unless the array is a frame: (height, width, one of `channels`), uint8 or uint16, not empty."""
+    if not isinstance(frame_hwc, np.ndarray):
+        raise FrameError(
+            f"a {type(frame_hwc).__name__} is not a frame",
+            found=type(frame_hwc).__name__,
+            wanted="a numpy array",
+            remedy="give an array; `read_picture` reads one from a file",
+        )
     fits = frame_hwc.ndim == 3 and frame_hwc.shape[2] in channels and frame_hwc.dtype in (np.uint8, np.uint16)
     if not fits or frame_hwc.size == 0:
         raise FrameError(

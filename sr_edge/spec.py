@@ -6,14 +6,32 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
-from sr_edge.errors import TileError, UsageError
+from sr_edge.errors import TileError, UnknownNameError, UsageError
 
 StageProgress = Callable[[str, int, int], None]
 """Reports the progress of a long job: called with (stage, steps done, number of steps)."""
 
 OnEvent = Callable[[str], None]
 """Receives events that a person should see, each as a sentence."""
+
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def member_of(choices: type[Choice], value: object, name: str) -> Choice:
+    """The member of an enum that `value` is or names; raises UnknownNameError, which has the choices, for any other.
+
+    Args:
+        choices: The enum, for example Precision.
+        value: A member, or its value as text.
+        name: What is chosen, for the message.
+    """
+    try:
+        return choices(value)
+    except ValueError:
+        raise UnknownNameError(name, str(value), [str(member.value) for member in choices]) from None
 
 
 class Precision(str, Enum):

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from sr_edge.errors import UsageError
+from sr_edge.unfinished import unfinished_file
 
 
 @contextmanager
-def whole_file(path: Path, is_synced: bool = True) -> Iterator[Path]:
-    """Yields a temporary name beside `path` to write to, and renames that file when the block ends without error.
+def whole_file(path: Path, mode: int = 0o666, is_synced: bool = True) -> Iterator[Path]:
+    """Yields an empty temporary file beside `path` to write to, and renames it when the block ends without error.
 
     The content is on the disk before the file gets its name, so that even a power failure leaves either the old file or
     the whole new one; `is_synced=False` leaves that to the operating system, for files that are replaced all the time.
-    The temporary file is removed however the block ends, also by KeyboardInterrupt. An OSError names `path` instead of
-    the temporary file.
+    The temporary file is removed however the block ends, also by KeyboardInterrupt; that of a process that was killed
+    is removed by the next one that writes `path`. An OSError names `path` instead of the temporary file.
     """
-    unfinished = _unfinished(path)
-    try:
-        yield unfinished
-        if is_synced:
-            sync_to_disk(unfinished)
-        unfinished.replace(path)
-        if is_synced:
-            sync_to_disk(path.parent)
-    except OSError as error:
-        if error.filename is not None and Path(error.filename) == unfinished:
-            error.filename = os.fspath(path)
-        raise
-    finally:
-        _remove(unfinished)
-
-
-def remove_unfinished(path: Path) -> None:
-    """Removes the temporary files of processes that were killed while they wrote `path`."""
-    for unfinished in path.parent.glob(f".{path.name}.*.part"):
-        _remove(unfinished)
+    with unfinished_file(path, mode) as unfinished:
+        try:
+            yield unfinished
+            if is_synced:
+                sync_to_disk(unfinished)
+            unfinished.replace(path)
+            if is_synced:
+                sync_to_disk(path.parent)
+        except OSError as error:
+            if error.filename is not None and Path(error.filename) == unfinished:
+                error.filename = os.fspath(path)
+            raise
 
 
 def sync_to_disk(path: Path) -> None:
@@ -82,22 +75,10 @@ def require_output(path: Path) -> None:
             wanted="an existing folder",
             remedy="create it first",
         )
-    unfinished = _unfinished(path)
     try:
-        unfinished.touch()
+        with unfinished_file(path):
+            pass
     except OSError as error:
         raise UsageError(
             f"cannot write {path}: {error.strerror}", found=path, remedy="choose another folder or name"
         ) from error
-    finally:
-        _remove(unfinished)
-
-
-def _remove(unfinished: Path) -> None:
-    """Removes the file; if that fails, too, the earlier error is the one to report."""
-    with suppress(OSError):
-        unfinished.unlink()
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -7,16 +7,15 @@ on the runtime and the device and is therefore always measured.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sr_edge.errors import TileError
 from sr_edge.export import export_best_form
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import SessionRequest, measure_latency, measure_memory, open_request
 from sr_edge.spec import ModelCard, Precision, TileSpec
+from sr_edge.unfinished import temporary_folder
 
 TILE_SIZES_PX = (48, 64, 96, 128, 144, 192, 240, 256)
 RUNS, WARM_UP = 5, 2
@@ -123,8 +122,8 @@ def measure_tile(model: LoadedModel, tile: TileSpec, runtime: str) -> TileCost:
     Raises:
         SrEdgeError: The export or the runtime failed.
     """
-    with tempfile.TemporaryDirectory(prefix="sr-edge-tile-") as folder:
-        report = export_best_form(model, tile, Path(folder) / "model.onnx")
+    with temporary_folder("tile") as folder:
+        report = export_best_form(model, tile, folder / "model.onnx")
         request = SessionRequest(report.path, report.metadata.card, tile, Precision.FP32)
         memory = measure_memory(runtime, request)
         with open_request(runtime, request) as session:

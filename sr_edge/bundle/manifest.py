@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from sr_edge.bundle.consistency import require_consistent
 from sr_edge.errors import BundleError
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
+_MAX_NAME_BYTES = 240
+"""What every file system stores, with room for the folder in front of it."""
 
 GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
     Precision.FP32: 60.0,
@@ -32,9 +35,11 @@ class ArtifactKind(str, Enum):
 
 
 def require_inner_path(file: str) -> None:
-    """Raises BundleError unless `file` is a plain relative path that stays inside the bundle."""
+    """Raises BundleError unless `file` is a plain relative path, of printable characters, that stays in the bundle."""
     path = PurePosixPath(file)
-    if not file or "\\" in file or ":" in file or path.is_absolute() or ".." in path.parts or path.parts == ():
+    is_inside = file == str(path) and not path.is_absolute() and path.parts != () and ".." not in path.parts
+    is_portable = file.isprintable() and not set(file) & set("\\:") and len(file.encode()) <= _MAX_NAME_BYTES
+    if not is_inside or not is_portable:
         raise BundleError(
             f"the bundle is unsafe: it refers to {file!r}, which is not a file inside it",
             found=file,
@@ -146,6 +151,7 @@ class Manifest:
         left_out: Reason for each precision that was tried but cannot be used.
         created: Date of creation.
         schema_version: Version of this format.
+        sizes: Bytes of each file that the manifest lists. `write_bundle` determines them.
     """
 
     card: ModelCard
@@ -159,6 +165,7 @@ class Manifest:
     left_out: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     schema_version: int = SCHEMA_VERSION
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.artifacts:
@@ -172,16 +179,25 @@ class Manifest:
                 wanted="each file once",
                 remedy="deploy again",
             )
-        required = (1, self.card.channels, self.tile.height, self.tile.width)
-        for artifact in self.artifacts:
-            if artifact.shape != required:
-                raise BundleError(
-                    f"the manifest says that {artifact.file} takes the shape {list(artifact.shape)}, but "
-                    f"{count_of_channels(self.card.channels)} and tile {self.tile} need {list(required)}",
-                    found=artifact.shape,
-                    wanted=required,
-                    remedy="copy the bundle again or deploy again",
-                )
+        self._require_possible_files()
+        require_consistent(self)
+
+    def _require_possible_files(self) -> None:
+        """Raises BundleError if a path is the manifest's own, or a folder in the path of another file."""
+        files = self.digests()
+        folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
+        impossible = sorted(file for file in files if file in folders or file == MANIFEST_NAME)
+        if impossible:
+            raise BundleError(
+                f"the manifest lists {impossible[0]!r} as a file of the bundle, which it cannot be",
+                found=impossible,
+                wanted="files beside the manifest",
+                remedy="deploy again",
+            )
+
+    def with_sizes(self, folder: Path) -> Manifest:
+        """A copy with the sizes of the listed files, as they are in `folder`."""
+        return replace(self, sizes={file: (folder / file).stat().st_size for file in self.digests()})
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""

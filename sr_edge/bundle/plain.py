@@ -7,11 +7,13 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sr_edge.errors import BundleError, SrEdgeError
+from sr_edge.printable import printable_json
 
 T = TypeVar("T")
 Plain = Any  # a value from JSON, whose type is unknown until `from_plain` has checked it
@@ -35,8 +37,12 @@ def to_plain(value: object) -> Plain:
 
 
 def json_text(document: object) -> str:
-    """Serializes to JSON; numbers that JSON does not have, such as an infinite PSNR, become null."""
-    return json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Serializes to JSON; numbers that JSON does not have, such as an infinite PSNR, become null.
+
+    Characters that act on a terminal are written as escapes.
+    """
+    text = json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False)
+    return printable_json(text) + "\n"
 
 
 def _finite(value: Plain) -> Plain:
@@ -121,7 +127,8 @@ def _read_enum(kind: type[Enum], value: Plain, where: str) -> Enum:
 
 def _read_scalar(kind: type, value: Plain, where: str) -> Plain:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # JSON has integers of any length
+            return float(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from sr_edge.bundle.archive import contains_manifest, pack, unpack
+from sr_edge.bundle.archive import MAX_UNPACKED_BYTES, Archive, contains_manifest, pack
+from sr_edge.bundle.consistency import printable_values, require_printable, require_sizes
 from sr_edge.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -23,8 +23,10 @@ from sr_edge.bundle.manifest import (
     require_inner_path,
 )
 from sr_edge.bundle.plain import from_plain, to_plain
+from sr_edge.bundle.self_contained import require_self_contained_onnx
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, Precision
+from sr_edge.unfinished import temporary_folder, unfinished_folder
 
 _FORMAT = "sredge"
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -56,23 +58,29 @@ class Bundle:
         path: Path,
         folder: Path,
         manifest: Manifest,
-        temporary: Path | None = None,
+        unpacked: ExitStack | None = None,
         remarks: tuple[str, ...] = (),
     ) -> None:
         self.path = path
         self.folder = folder
         self.manifest = manifest
         self.remarks = remarks
-        self._temporary = temporary
+        self._unpacked = unpacked
         self._verified: set[str] = set()
+        self._self_contained: set[str] = set()
 
     def file(self, artifact: Artifact) -> Path:
         """Absolute path of an artifact, whose digest is verified at the first call.
 
         Raises:
-            BundleError: the file is missing, changed, or lies outside the bundle.
+            BundleError: the file is missing, changed, lies outside the bundle, or is a graph that refers to other
+                files.
         """
-        return self._verified_file(artifact.file, artifact.sha256)
+        path = self._verified_file(artifact.file, artifact.sha256)
+        if artifact.kind is ArtifactKind.ONNX and artifact.file not in self._self_contained:
+            require_self_contained_onnx(path, artifact.file)
+            self._self_contained.add(artifact.file)
+        return path
 
     def golden_files(self, frame: GoldenFrame) -> tuple[Path, Path]:
         """Paths of a golden frame's input and output, with verified digests; raises BundleError as `file` does."""
@@ -103,12 +111,13 @@ class Bundle:
         """Verifies every file of the manifest; raises BundleError for the first that is missing or changed."""
         for file, sha256 in self.manifest.digests().items():
             self._verified_file(file, sha256)
+        for artifact in self.manifest.artifacts:
+            self.file(artifact)
 
     def close(self) -> None:
         """Removes the temporary folder of a zipped bundle, after which its files are no longer available."""
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
+        if self._unpacked is not None:
+            self._unpacked.close()
 
     def __enter__(self) -> Bundle:
         return self
@@ -136,6 +145,7 @@ class Bundle:
                 remedy="copy it again or deploy again",
             )
         if file not in self._verified:
+            self._require_size(file, path)
             digest = sha256_of(path)
             if digest != sha256:
                 raise BundleError(
@@ -148,6 +158,18 @@ class Bundle:
             self._verified.add(file)
         return path
 
+    def _require_size(self, file: str, path: Path) -> None:
+        """Bounds what is read from a file; a bundle that is just being written has no sizes yet."""
+        size_bytes = path.stat().st_size
+        wanted = self.manifest.sizes.get(file, size_bytes)
+        if size_bytes != wanted:
+            raise BundleError(
+                f"{file!r} in {self.path} is damaged: it has {size_bytes:,} bytes, but {wanted:,} in the manifest",
+                found=size_bytes,
+                wanted=wanted,
+                remedy="copy it again or deploy again",
+            )
+
 
 def open_bundle(path: str | Path) -> Bundle:
     """Opens a bundle: a folder, or a .zip, which is unpacked to a private temporary folder.
@@ -158,19 +180,28 @@ def open_bundle(path: str | Path) -> Bundle:
         BundleError: The bundle is missing, damaged, unsafe, of another schema version, or no bundle at all.
     """
     path = Path(path)
+    try:
+        return _opened(path)
+    except (OSError, ValueError) as error:  # a path that is too long, or has a null byte, or may not be read
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BundleError(
+            f"cannot open the bundle {path}: {reason}",
+            found=path,
+            wanted="a bundle",
+            remedy="check the path, its permissions and the space in the folder for temporary files",
+        ) from error
+
+
+def _opened(path: Path) -> Bundle:
     if path.is_dir():
-        return Bundle(path, path, _read_manifest(path / MANIFEST_NAME))
+        return Bundle(path, path, _read_manifest(path / MANIFEST_NAME, path))
     if not path.is_file():
         raise BundleError(
             f"there is no bundle at {path}", found=path, wanted="a bundle", remedy="create one with `sr-edge deploy`"
         )
-    temporary = Path(tempfile.mkdtemp(prefix="sr-edge-bundle-"))
-    try:
-        folder = unpack(path, temporary)
-        return Bundle(path, folder, _read_manifest(folder / MANIFEST_NAME), temporary)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with ExitStack() as unpacked:
+        folder = unpacked.enter_context(temporary_folder("bundle"))
+        return Bundle(path, folder, _unpack(path, folder), unpacked.pop_all())
 
 
 @contextmanager
@@ -182,11 +213,8 @@ def staging_folder(out: str | Path) -> Iterator[Path]:
     """
     out = Path(out)
     _require_replaceable(out)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with unfinished_folder(out) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
@@ -221,7 +249,8 @@ def _gather(manifest: Manifest, staging: Path, content: Path) -> None:
         target = content / file
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / file).replace(target)
-    text = json.dumps({"format": _FORMAT, **to_plain(manifest)}, indent=2, ensure_ascii=False)
+    manifest = manifest.with_sizes(content)
+    text = json.dumps({"format": _FORMAT, **printable_values(to_plain(manifest))}, indent=2, ensure_ascii=False)
     (content / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
 
 
@@ -257,41 +286,69 @@ def _require_replaceable(out: Path) -> None:
         )
 
 
-def _read_manifest(path: Path) -> Manifest:
-    if not path.is_file():
+def _unpack(archive: Path, folder: Path) -> Manifest:
+    """Unpacks the files that the manifest of a zip lists, each with the size that the manifest has for it."""
+    with Archive(archive) as source:
+        source.extract(MANIFEST_NAME, folder / MANIFEST_NAME, _MAX_MANIFEST_BYTES)
+        manifest = _read_manifest(folder / MANIFEST_NAME, archive)
+        total, limit = sum(manifest.sizes.values()), min(MAX_UNPACKED_BYTES, shutil.disk_usage(folder).free)
+        if total > limit:
+            raise BundleError(
+                f"{archive} unpacks to {total / 1e6:,.0f} MB, above the limit of {limit / 1e6:,.0f} MB in "
+                f"{folder.parent}",
+                found=total,
+                wanted=limit,
+                remedy="unpack it yourself and open the folder, or set TMPDIR to a folder with more space",
+            )
+        for file, size_bytes in manifest.sizes.items():
+            source.extract(file, folder / file, size_bytes)
+    return manifest
+
+
+def _read_manifest(file: Path, bundle: Path) -> Manifest:
+    """Reads the manifest in `file`; the messages name the bundle."""
+    if not file.is_file():
         raise BundleError(
-            f"{path.parent} is not a bundle, as it contains no {MANIFEST_NAME}",
-            found=path.parent,
+            f"{bundle} is not a bundle, as it contains no {MANIFEST_NAME}",
+            found=bundle,
             wanted=MANIFEST_NAME,
             remedy="create one with `sr-edge deploy`",
         )
-    size_bytes = path.stat().st_size
+    size_bytes = file.stat().st_size
     if size_bytes > _MAX_MANIFEST_BYTES:
         raise BundleError(
-            f"{path} has {size_bytes:,} bytes, above the limit of {_MAX_MANIFEST_BYTES >> 20} MiB for a manifest",
+            f"{MANIFEST_NAME} of {bundle} has {size_bytes:,} bytes, above the limit of {_MAX_MANIFEST_BYTES >> 20} MiB",
             found=size_bytes,
             wanted=_MAX_MANIFEST_BYTES,
             remedy="copy the bundle again",
         )
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise BundleError(
-            f"{path} is not valid JSON ({error})",
-            found=path,
+            f"{MANIFEST_NAME} of {bundle} is not valid JSON ({error})",
+            found=bundle,
             wanted="JSON",
             remedy="copy the bundle again or deploy again",
         ) from error
     file_format = document.get("format") if isinstance(document, dict) else None
     if file_format != _FORMAT:
         raise BundleError(
-            f"{path} is not the manifest of an sr-edge bundle",
+            f"{MANIFEST_NAME} of {bundle} is not the manifest of an sr-edge bundle",
             found=file_format,
             wanted=_FORMAT,
             remedy="create a bundle with `sr-edge deploy`",
         )
-    _require_schema(document.get("schema_version"), path)
-    return from_plain(Manifest, document, MANIFEST_NAME)
+    _require_schema(document.get("schema_version"), bundle)
+    try:
+        manifest = from_plain(Manifest, document, MANIFEST_NAME)
+        require_sizes(manifest)
+        require_printable(manifest, MANIFEST_NAME)
+    except BundleError as error:
+        raise BundleError(
+            f"{bundle}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
+        ) from error
+    return manifest
 
 
 def is_bundle_folder(folder: Path) -> bool:
@@ -303,14 +360,14 @@ def is_bundle_folder(folder: Path) -> bool:
     return b'"schema_version"' in content and b'"artifacts"' in content
 
 
-def _require_schema(version: object, path: Path) -> None:
+def _require_schema(version: object, bundle: Path) -> None:
     if version == SCHEMA_VERSION and not isinstance(version, bool):
         return
     newer = isinstance(version, int) and version > SCHEMA_VERSION
-    advice = "update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge"
+    stated = "no schema version" if version is None else f"schema version {str(version)[:20]}"
     raise BundleError(
-        f"{path} has schema version {version!r}, but this sr-edge reads version {SCHEMA_VERSION}",
+        f"{MANIFEST_NAME} of {bundle} has {stated}, but this sr-edge reads version {SCHEMA_VERSION}",
         found=version,
         wanted=SCHEMA_VERSION,
-        remedy=advice,
+        remedy="update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge",
     )

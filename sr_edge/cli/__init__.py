@@ -11,7 +11,9 @@ __all__ = ["main"]
 def main() -> None:
     """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     from sr_edge.cli.interrupts import exit_with_code_of
+    from sr_edge.cli.standard_streams import open_standard_streams
 
+    open_standard_streams()
     exit_with_code_of(lambda: _run(sys.argv[1:]))
 
 

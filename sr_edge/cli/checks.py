@@ -14,6 +14,7 @@ from sr_edge.address import scheme_of
 from sr_edge.bundle import is_bundle_folder
 from sr_edge.cli.options import shown_name
 from sr_edge.errors import UsageError
+from sr_edge.model_sources import SourceKind, source_kind
 from sr_edge.spec import Precision
 
 INPUTS = frozenset(
@@ -62,8 +63,8 @@ def _empty_value(parameter: Any) -> UsageError:
 def checking_values(command: Callable[..., None]) -> Callable[..., None]:
     """Wraps a command so that it raises UsageError before it starts where values cannot be meant.
 
-    These are an output that is one of the inputs or inside of it, or inside a bundle; two equal outputs; a NaN; and a
-    precision for the operators that are not quantized without INT8.
+    These are a model in place of the source and the reverse; an output that is one of the inputs or inside of it, or
+    inside a bundle; two equal outputs; a NaN; and a precision for the operators that are not quantized without INT8.
 
     Raises:
         TypeError: A path of the command is neither among INPUTS nor among OUTPUTS.
@@ -74,6 +75,7 @@ def checking_values(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def checked(**values: Any) -> None:
+        _require_model_first(command, values)
         _require_numbers(command, values)
         _require_quantized(values)
         _require_separate_outputs(command, values)
@@ -97,6 +99,26 @@ def _path_parameters(command: Callable[..., None]) -> Iterator[str]:
     for name, kind in get_type_hints(command).items():
         if kind is Path or Path in get_args(kind):
             yield name
+
+
+def _require_model_first(command: Callable[..., None], values: Mapping[str, Any]) -> None:
+    model, source = values.get("model"), values.get("source")
+    if not isinstance(model, Path) or source is None or not _is_model(Path(source)) or _is_model(model):
+        return
+    raise UsageError(
+        f"{source} is a model, but was given as the source",
+        found=str(source),
+        wanted="the model first, then the source",
+        remedy=f"write `sr-edge {command.__name__} MODEL SOURCE`",
+    )
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a path names a bundle or an ONNX file, which may not exist."""
+    try:
+        return is_bundle_folder(path) if path.is_dir() else source_kind(path) in (SourceKind.BUNDLE, SourceKind.ONNX)
+    except OSError:  # a text that is too long to be a name
+        return False
 
 
 def _require_numbers(command: Callable[..., None], values: Mapping[str, Any]) -> None:

@@ -8,13 +8,18 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import typer
 
 from sr_edge.address import message_without_secrets
 from sr_edge.cli.error_document import CommandState, Failure, new_state, wants_json
 from sr_edge.cli.interrupts import INTERRUPTED
-from sr_edge.errors import SrEdgeError
+from sr_edge.cli.standard_streams import flush_stdout
+from sr_edge.cli.terminal import print_line, print_text
+from sr_edge.errors import SrEdgeError, UsageError
+from sr_edge.printable import one_line
 
 FAILED, USAGE = 1, 2
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
@@ -45,8 +50,14 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
     its result is already there. Passwords in arguments are hidden in both, also if an address was parsed as a path.
     """
     with new_state() as state:
-        outcome = _outcome_of(app, arguments)
-        return _report(outcome, arguments, state) if isinstance(outcome, Failure) else outcome
+        try:
+            outcome = _outcome_of(app, arguments)
+            code = _report(outcome, arguments, state) if isinstance(outcome, Failure) else outcome
+            flush_stdout(is_discarding=code != 0)  # of several errors the first one is reported
+        except OSError as error:  # of stdout
+            flush_stdout(is_discarding=True)
+            return FAILED if _has_reader_ended(error) else _report(_os_failure(error), arguments, state)
+    return code
 
 
 def _outcome_of(app: Callable[..., object], arguments: Sequence[str]) -> int | Failure:
@@ -56,6 +67,7 @@ def _outcome_of(app: Callable[..., object], arguments: Sequence[str]) -> int | F
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
+            _require_working_directory(arguments)
             code = app(args=list(arguments), prog_name="sr-edge", standalone_mode=False)
         return _INTERRUPTION if code == INTERRUPTED else code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
@@ -63,14 +75,21 @@ def _outcome_of(app: Callable[..., object], arguments: Sequence[str]) -> int | F
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else FAILED
     except Exception as error:
+        if _has_reader_ended(error):
+            raise
         if debug:
-            sys.stderr.write(message_without_secrets(traceback.format_exc(), arguments))
+            print_text(message_without_secrets(traceback.format_exc(), arguments))
         if _is_caused_by_interrupt(error):
             return _INTERRUPTION
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
-            print(str(error))  # noqa: T201
+            print_text(f"{error}\n", sys.stdout)
             return USAGE
         return _failure_of(error)
+
+
+def _has_reader_ended(error: Exception) -> bool:
+    """Whether the program that reads stdout has ended, as `head` does, which needs no message."""
+    return isinstance(error, BrokenPipeError) and error.filename is None
 
 
 def _is_caused_by_interrupt(error: BaseException) -> bool:
@@ -107,7 +126,23 @@ def _failure(kind: str, problem: str, remedy: str, found: object = None) -> Fail
     return Failure(FAILED, kind, f"{problem}; {remedy}", problem, found, remedy=remedy)
 
 
+def _require_working_directory(arguments: Sequence[str]) -> None:
+    """Raises UsageError if the working directory was deleted: libraries that are loaded there end the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        if not {"--help", "--version"} & set(arguments):
+            raise UsageError(
+                "the working directory was deleted", wanted="an existing folder", remedy="change to another folder"
+            ) from None
+
+
 def _os_failure(error: OSError) -> Failure:
+    kind = type(error).__name__
+    if error.errno == errno.EBADF and not error.filename:
+        return _failure(
+            kind, "the result cannot be written: stdout is closed", "leave stdout open, or redirect it to a file"
+        )
     where = f" at {error.filename}" if error.filename else ""
     advice = {
         errno.ENOSPC: "free some space or choose an output on another disk",
@@ -121,7 +156,7 @@ def _os_failure(error: OSError) -> Failure:
         errno.ENOTDIR: "give a folder, not a file",
         errno.EMFILE: "raise the limit with `ulimit -n`",
     }.get(error.errno or 0, "check the path and the disk")
-    return _failure(type(error).__name__, f"{error.strerror}{where}", advice, error.filename)
+    return _failure(kind, f"{error.strerror}{where}", advice, error.filename)
 
 
 def _report(failure: Failure, arguments: Sequence[str], state: CommandState) -> int:
@@ -130,12 +165,13 @@ def _report(failure: Failure, arguments: Sequence[str], state: CommandState) -> 
     def hide(text: str) -> str:
         return message_without_secrets(text, arguments)
 
-    line = " ".join(hide(failure.message).split())
+    line = one_line(hide(failure.message))
     if len(line) > MAX_MESSAGE_CHARS:
         line = f"{line[:MAX_MESSAGE_CHARS]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
-    print(f"sr-edge: {line}", file=sys.stderr)  # noqa: T201
+    print_line(f"sr-edge: {line}")
     if wants_json(arguments) and not state.printed:
         from sr_edge.bundle.plain import json_text
 
-        sys.stdout.write(json_text(failure.document(state.stage, hide)))
+        with suppress(OSError):  # stdout cannot be written; the failure is on stderr already
+            print_text(json_text(failure.document(state.stage, hide)), sys.stdout)
     return failure.exit_code

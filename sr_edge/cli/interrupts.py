@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn, TypeVar
 
@@ -23,10 +25,25 @@ def exit_with_code_of(program: Callable[[], int]) -> NoReturn:
     try:
         code = program()
         unwind_if_pending()
-        sys.exit(code)
     except KeyboardInterrupt:  # before or after the command; during it `run_command` catches this
         sys.stderr.write("sr-edge: interrupted\n")
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
+    except SystemExit as terminated:
+        code = terminated.code if isinstance(terminated.code, int) else TERMINATED
+    if code in (INTERRUPTED, TERMINATED):
+        _exit_at_once(code)
+    sys.exit(code)
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """Ends the process without Python's own end, which takes seconds with large libraries and waits for threads.
+
+    All `with` blocks of the command have ended by now, so its files are closed and its temporary files are removed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def interrupt_once() -> Callable[[], None]:

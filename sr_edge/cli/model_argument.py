@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision, TileSpec
 
@@ -101,5 +101,5 @@ def opened_model(
         tile=TileSpec.parse(tile) if tile is not None else None,
     ) as bundle:
         if bundle.remarks:
-            sys.stderr.write(f"{path.name}: {'; '.join(bundle.remarks)}\n")
+            print_line(f"{path.name}: {'; '.join(bundle.remarks)}")
         yield bundle

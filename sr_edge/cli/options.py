@@ -79,7 +79,8 @@ ArchOption = Annotated[
     str | None,
     typer.Option(
         metavar="PACKAGE.MODULE:FACTORY",
-        help="Function that builds your own PyTorch model. Its code is executed.",
+        help="Function that builds your own PyTorch model. Its code is executed; the module is searched for in the "
+        "working directory first.",
         show_default=False,
     ),
 ]
@@ -195,7 +196,7 @@ TrustOption = Annotated[
     typer.Option(
         metavar="PACKAGE.MODULE:FACTORY",
         help="Allow the torch runtime to execute this factory function, which built the network of the bundle. Its "
-        "code is executed.",
+        "code is executed; the module is searched for in the working directory first.",
         show_default=False,
     ),
 ]

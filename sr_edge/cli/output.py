@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sr_edge.bundle.plain import json_text
 from sr_edge.cli.error_document import current_state
+from sr_edge.cli.terminal import console_on, is_live_terminal, print_line
 from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
@@ -50,11 +51,8 @@ def warning_lines(warnings: Iterable[str]) -> list[str]:
 
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
-    from rich.console import Console
-
     width = None if stdout.isatty() else PIPE_WIDTH
-    console = Console(file=stdout, width=width, markup=False, highlight=False, soft_wrap=isinstance(readable, str))
-    console.print(readable, crop=False)
+    console_on(stdout, width, soft_wrap=isinstance(readable, str)).print(readable, crop=False)
 
 
 @contextmanager
@@ -86,7 +84,6 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 @contextmanager
 def progress_on_stderr() -> Iterator[StageProgress]:
     """Yields `report(stage, done, total)`, which shows one bar per stage on a terminal, and else one line per stage."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -97,19 +94,19 @@ def progress_on_stderr() -> Iterator[StageProgress]:
         TimeRemainingColumn,
     )
 
-    console = Console(file=sys.stderr, markup=False)
+    console = console_on(sys.stderr)
     name, left = TextColumn("{task.description}", markup=False), TextColumn("left", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), left)
     tasks: dict[str, TaskID] = {}
     state = current_state()
-    bars = Progress(*columns, console=console, disable=not console.is_terminal)
+    bars = Progress(*columns, console=console, disable=not is_live_terminal(sys.stderr))
 
     def report(stage: str, done: int, total: int) -> None:
         state.stage = stage
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total, completed=done)
-            if not console.is_terminal:
-                console.print(f"{stage} ...")
+            if not is_live_terminal(sys.stderr):
+                print_line(f"{stage} ...")
         bars.update(tasks[stage], completed=done, total=total)
 
     with bars:

@@ -87,7 +87,7 @@ def build_manifest(
         licences=_licences(card),
         left_out={str(precision): reason for precision, reason in left_out.items()},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
+    ).with_sizes(staging)
 
 
 def _licences(card: ModelCard) -> dict[str, str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
 from sr_edge.model_sources.onnx_file.rewrites.frames import INPUT
 from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.unfinished import temporary_folder
 
 RANDOM_OPERATORS = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
@@ -41,15 +41,12 @@ def bundle_of(model: OnnxModel, tile: TileSpec) -> Bundle:
         ExportError: The graph cannot be brought into the form that runtimes take, or then computes something else.
     """
     model.require_tile(tile)
-    folder = Path(tempfile.mkdtemp(prefix="sr-edge-onnx-"))
-    try:
+    with ExitStack() as unpacked:
+        folder = unpacked.enter_context(temporary_folder("onnx"))
         artifacts = write_artifacts(model, tile, folder)
         golden = _golden(model, artifacts, tile, folder)
         manifest = Manifest(model.card, tile, artifacts, golden)
-        return Bundle(model.path, folder, manifest, folder, model.changes)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        return Bundle(model.path, folder, manifest, unpacked.pop_all(), model.changes)
 
 
 def write_artifacts(model: OnnxModel, tile: TileSpec, folder: Path) -> tuple[Artifact, ...]:

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from sr_edge.bundle import Bundle
+from sr_edge.errors import UsageError
 from sr_edge.model_sources.open import open_model
 from sr_edge.runtimes.engine.frame_session import session_over_graphs
 from sr_edge.runtimes.registry import find_entry, open_request, request_from_bundle
 from sr_edge.runtimes.session import Session
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.spec import FrameFormat, Precision, member_of
 
 
 def open_session(
@@ -35,7 +36,8 @@ def open_session(
             its range of values, order of channels or tile.
         runtime: name of the runtime.
         precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16. None takes
-            fp32, or the precision of an ONNX file that has no fp32 graph.
+            fp32, or the precision of an ONNX file that has no fp32 graph. This, `float_precision` and `io` may be given
+            by their names, for example "int8".
         device: device of the runtime, for example "cpu" or "cuda:1".
         float_precision: precision of the other operators of an INT8 network.
         io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
@@ -45,7 +47,8 @@ def open_session(
         options: settings of the runtime, by its own names.
 
     Raises:
-        UnknownNameError: there is no runtime of that name.
+        UsageError: `model` is neither a bundle nor a path.
+        UnknownNameError: there is no runtime, precision or frame format of that name.
         RuntimeUnavailable: its library or the device is not available.
         PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
         BundleError: the bundle is damaged.
@@ -57,10 +60,10 @@ def open_session(
         request = request_from_bundle(
             bundle,
             runtime,
-            precision or default_precision(bundle),
+            default_precision(bundle) if precision is None else member_of(Precision, precision, "precision"),
             device,
-            float_precision=float_precision,
-            io=io,
+            float_precision=member_of(Precision, float_precision, "float precision"),
+            io=None if io is None else member_of(FrameFormat, io, "frame format"),
             threads=threads,
             slots=slots,
             allow_other_precision=allow_other_precision,
@@ -116,5 +119,12 @@ def _opened(model: Bundle | Path | str) -> Iterator[Bundle]:
     if isinstance(model, Bundle):
         yield model
         return
+    if not isinstance(model, str | Path):
+        raise UsageError(
+            f"a {type(model).__name__} is neither a bundle nor a path",
+            found=model,
+            wanted=("Bundle", "Path", "str"),
+            remedy="give the path of a bundle or an ONNX file, or an open bundle",
+        )
     with open_model(model) as bundle:
         yield bundle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, Engine
 from sr_edge.runtimes.engine.vendor_errors import vendor_errors
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.spec import ActivationType, FrameFormat, Precision
+from sr_edge.unfinished import temporary_folder
 
 NAME = "onnxruntime"
 OPTIMIZATION_OPTION = "graph_optimization_level"
@@ -91,8 +91,8 @@ def open_request(request: SessionRequest) -> Session:
     requested = (request.precision, request.inference_precision)
     require_possible(request, [obstacle(precision, request.device) for precision in requested])
     threads = request.threads or physical_cores()  # the library's default, set explicitly so that it can be reported
-    with tempfile.TemporaryDirectory(prefix="sr-edge-onnxruntime-") as folder:
-        optimized = Path(folder) / "optimized.onnx" if _needs_inspection(request) else None
+    with temporary_folder("onnxruntime") as folder:
+        optimized = folder / "optimized.onnx" if _needs_inspection(request) else None
         started = time.perf_counter()
         session = _create(request, threads, optimized)
         load_ms = 1e3 * (time.perf_counter() - started)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from sr_edge.export.graph.view import graph_inputs
 from sr_edge.serving.layout import TritonOptions
 from sr_edge.serving.served_graph import load_served_graph
 from sr_edge.spec import ModelCard, Precision
+from sr_edge.unfinished import unfinished_folder
 
 CONFIG_FILE = "config.pbtxt"
 VERSION_FOLDER = "1"
@@ -65,8 +65,7 @@ def write_triton_model(bundle: Bundle, repository: Path, options: TritonOptions)
         )
     config = build_triton_config(name, graph.model, options)
     _require_folder(repository)
-    staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=repository))
-    try:
+    with unfinished_folder(target) as staging:
         version = staging / VERSION_FOLDER
         version.mkdir()
         (staging / CONFIG_FILE).write_text(config, encoding="utf-8")
@@ -76,8 +75,6 @@ def write_triton_model(bundle: Bundle, repository: Path, options: TritonOptions)
             (version / options.model_file).write_bytes(graph.data)
         staging.chmod(0o755)
         staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return TritonModel(name, target, graph.artifact.file, config)
 
 

@@ -84,8 +84,9 @@ def _require_recipe(path: Path, stored: object, recipe: Recipe) -> None:
     now = recipe.document()
     if before != now:
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        changes = ", ".join(f"{name} {before.get(name)} instead of {now.get(name)}" for name in names)
         raise TrainingError(
-            f"{path} was made with another recipe",
+            f"{path} was made with another recipe: {changes}",
             found={name: before.get(name) for name in names},
             wanted={name: now.get(name) for name in names},
             remedy="give another --output, or the recipe that it was made with",

@@ -29,7 +29,8 @@ from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
 from sr_edge.training.stopping import deferred_signals
 from sr_edge.training.validation import mean_psnr_db
-from sr_edge.whole_file import remove_unfinished, whole_file
+from sr_edge.unfinished import remove_unfinished
+from sr_edge.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"

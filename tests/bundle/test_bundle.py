@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 import zipfile
 from collections.abc import Callable
@@ -14,84 +13,24 @@ from typing import Any
 import pytest
 
 from sr_edge.bundle import (
-    Artifact,
-    ArtifactKind,
-    CalibrationRecord,
-    GoldenFrame,
-    Manifest,
     open_bundle,
     sha256_of,
     staging_folder,
     write_bundle,
 )
-from sr_edge.bundle.archive import MAX_FILES, MAX_UNPACKED_BYTES
+from sr_edge.bundle.archive import MAX_FILES
 from sr_edge.bundle.manifest import SCHEMA_VERSION
 from sr_edge.errors import BundleError
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import ActivationType, Precision
+from tests.bundle.bundles import CARD, edit_manifest, fill, onnx_file, write
 from tests.expected_errors import raises
 
 PAIRS = ((1, 1), (3, 3), (4, 4))
-CARD = ModelCard("convnet-tiny", scale=2, parameters=10, forms={"body.0": "direct"})
-
-
-def fill(staging: Path) -> Manifest:
-    """Puts five small files into `staging` and returns the manifest that describes them."""
-    (staging / "golden").mkdir()
-    for name in ("model.onnx", "model.int8.onnx", "cal.json", "golden/in.png", "golden/out.png"):
-        (staging / name).write_bytes(name.encode() * 50)
-    shape = (1, 3, 16, 24)
-    plain = Artifact(
-        "model.onnx",
-        ArtifactKind.ONNX,
-        Precision.FP32,
-        Precision.FP32,
-        None,
-        FrameFormat.FLOAT_NCHW,
-        shape,
-        sha256_of(staging / "model.onnx"),
-    )
-    golden = GoldenFrame(
-        "golden/in.png",
-        "golden/out.png",
-        Precision.FP32,
-        60.0,
-        sha256_of(staging / "golden/in.png"),
-        sha256_of(staging / "golden/out.png"),
-    )
-    quantized = replace(
-        plain,
-        file="model.int8.onnx",
-        precision=Precision.INT8,
-        activation_type=ActivationType.INT8,
-        sha256=sha256_of(staging / "model.int8.onnx"),
-    )
-    return Manifest(
-        card=CARD,
-        tile=TileSpec(16, 24),
-        artifacts=(plain, quantized),
-        golden=(golden,),
-        calibration=CalibrationRecord(
-            "percentile", 40, "ab", {"head": "keeps the picture"}, "cal.json", sha256_of(staging / "cal.json")
-        ),
-        tools={"onnx": "1.16"},
-    )
 
 
 @pytest.fixture
 def bundle_path(tmp_path: Path) -> Path:
     return write(tmp_path / "net.sredge")
-
-
-def write(out: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> Path:
-    with staging_folder(out) as staging:
-        return write_bundle(out, change(fill(staging)), staging)
-
-
-def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    path = bundle / "manifest.json"
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize("name", ["net.sredge", "net.sredge.zip"])
@@ -101,7 +40,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
         bundle.verify()
         artifact = bundle.find(Precision.INT8, activation_type=ActivationType.INT8)
         assert artifact is not None
-        assert bundle.file(artifact).read_bytes().startswith(b"model.int8.onnx")
+        assert bundle.file(artifact).read_bytes() == onnx_file("model.int8.onnx")
         assert bundle.manifest.card == CARD
         assert bundle.manifest.calibration is not None
         assert bundle.manifest.calibration.float_layers == {"head": "keeps the picture"}
@@ -148,7 +87,8 @@ def test_files_that_the_manifest_does_not_list_stay_out(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_refused(bundle_path: Path) -> None:
-    (bundle_path / "model.onnx").write_bytes(b"other")
+    content = (bundle_path / "model.onnx").read_bytes()
+    (bundle_path / "model.onnx").write_bytes(content[::-1])
     bundle = open_bundle(bundle_path)
     artifact = bundle.manifest.artifacts[0]
     changed = sha256_of(bundle_path / "model.onnx")
@@ -251,7 +191,7 @@ def test_a_manifest_that_is_no_json_is_refused(bundle_path: Path, content: bytes
     manifest = bundle_path / "manifest.json"
     manifest.write_bytes(content)
     is_json = content == b"[]"
-    with raises(BundleError, found=None if is_json else manifest, wanted="sredge" if is_json else "JSON"):
+    with raises(BundleError, found=None if is_json else bundle_path, wanted="sredge" if is_json else "JSON"):
         open_bundle(bundle_path)
 
 
@@ -316,16 +256,12 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         open_bundle(tmp_path / "link.zip")
 
 
-@pytest.mark.parametrize(("files", "file_bytes"), [(MAX_FILES + 1, 1), (2, MAX_UNPACKED_BYTES // 2 + 1)])
-def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path, files: int, file_bytes: int) -> None:
-    """The archive's directory already shows it, so nothing is unpacked."""
-    archive = tmp_path / "large.zip"
+def test_a_zip_of_too_many_files_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "many.zip"
     with zipfile.ZipFile(archive, "w") as target:
-        for index in range(files):
+        for index in range(MAX_FILES + 1):
             target.writestr(f"{index}.bin", b"x")
-        for entry in target.infolist():
-            entry.file_size = file_bytes
-    with raises(BundleError, found=(files, files * file_bytes)):
+    with raises(BundleError, found=MAX_FILES + 1, wanted=MAX_FILES):
         open_bundle(archive)
 
 

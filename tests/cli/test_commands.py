@@ -147,8 +147,10 @@ def test_selftest_fails_on_other_golden_frames(sr_edge: SrEdge, bundle: Path, tm
     write_picture(golden, Picture(255 - read_picture(golden).pixels))
     with open_bundle(bundle) as opened:
         old = opened.manifest.golden[0].output_sha256
-    manifest = spoiled / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(old, sha256_of(golden)))
+    text = (spoiled / "manifest.json").read_text().replace(old, sha256_of(golden))
+    document = json.loads(text)
+    document["sizes"]["golden/fp320.png"] = golden.stat().st_size
+    (spoiled / "manifest.json").write_text(json.dumps(document))
     outcome = sr_edge("selftest", spoiled, "--runtimes", "onnxruntime", "--precisions", "fp32")
     assert outcome.code == 1
     assert "onnxruntime fp32" in outcome.error

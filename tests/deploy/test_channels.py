@@ -143,6 +143,7 @@ def test_a_network_with_four_channels_upscales_alpha_with_the_colours(
     bundles: dict[int, Path], dtype: npt.DTypeLike
 ) -> None:
     rgba = noise(4, dtype)
+    rgba[..., 3] = np.maximum(rgba[..., 3], 1)
     picture = Picture(rgba[..., :3].copy(), rgba[..., 3].copy())
     white = np.iinfo(rgba.dtype).max
     with open_frame_session(bundles[4], "onnxruntime") as session:

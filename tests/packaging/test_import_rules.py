@@ -14,7 +14,14 @@ LINKS = {"calibration", "export", "runtimes"}
 OWNERS: dict[str, tuple[str, ...]] = {
     "torch": ("models/", "training/", "export/", "runtimes/torch.py"),
     "safetensors": ("models/", "training/", "bundle/"),
-    "onnx": ("export/", "serving/", "calibration/", "model_sources/", "runtimes/onnxruntime.py"),
+    "onnx": (
+        "bundle/self_contained.py",
+        "export/",
+        "serving/",
+        "calibration/",
+        "model_sources/",
+        "runtimes/onnxruntime.py",
+    ),
     "onnxsim": ("export/passes/simplify.py",),
     "onnxruntime": ("runtimes/onnxruntime.py", "export/graph/onnxruntime_run.py", "calibration/ranges/collect.py"),
     "openvino": ("runtimes/openvino/",),

@@ -345,7 +345,7 @@ def test_a_run_killed_after_a_validation_leaves_no_traces_when_it_goes_on(pictur
         train(network(), training(pictures, out, recipe, kill_at_seven))
     with (out / LOG).open("a") as file:
         file.write("8,0.")
-    (out / f".{CHECKPOINT}.12345.part").write_bytes(b"half")
+    (out / f".{CHECKPOINT}.sr-edge.part").write_bytes(b"half")
     train(network(), training(pictures, out, recipe))
     assert log_rows(out) == log_rows(tmp_path / "whole")
     assert {path.name for path in out.iterdir()} == {CHECKPOINT, LOG, WEIGHTS}

@@ -6,7 +6,6 @@ onnxruntime computes the graph; the export fails if its output differs from that
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from sr_edge.export.checks.layer_diff import InstrumentedModel, LayerDifference,
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.spec import Precision, StageProgress
+from sr_edge.unfinished import temporary_folder
 
 TOLERANCES: Mapping[Precision, float] = {
     Precision.FP32: 1e-3,
@@ -85,8 +85,8 @@ def report_layers(
     controls = (reference.controls, candidate.controls)
     progress("comparing layers", 0, 1)
     try:
-        with tempfile.TemporaryDirectory(prefix="sr-edge-layers-") as folder:
-            instrumented = (_instrumented(reference, Path(folder)), _instrumented(candidate, Path(folder)))
+        with temporary_folder("layers") as folder:
+            instrumented = (_instrumented(reference, folder), _instrumented(candidate, folder))
         comparison = compare_layers(*instrumented, patch, max_error, controls)
     except ExportError as error:
         return no_layers(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from sr_edge.model_sources import NetworkChoice
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
 from sr_edge.runtimes.session import Batch
 from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
+from sr_edge.unfinished import temporary_folder
 
 if TYPE_CHECKING:
     from sr_edge.model_sources import OnnxModel
@@ -204,7 +204,7 @@ def _onnx_artifact(model: OnnxModel, name: ModelSpec, tile: TileSpec, stack: Exi
     """The graph of an ONNX file in the requested precision, the file's own by default, and where it was written."""
     from sr_edge.model_sources.onnx_bundle import write_artifacts
 
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
+    folder = stack.enter_context(temporary_folder("compare"))
     artifacts = write_artifacts(model, tile, folder)
     wanted = Precision.FP32 if name.precision is Precision.BF16 else name.precision or model.precisions.precision
     for artifact in artifacts:
@@ -232,7 +232,7 @@ def _resolve_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack
             input_range=options.input_range,
         )
     )
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sr-edge-compare-")))
+    folder = stack.enter_context(temporary_folder("compare"))
     request = SessionRequest(
         artifact=write_torch_weights(model, folder),
         card=model.card,

@@ -16,6 +16,7 @@ from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame
 from sr_edge.image_files import is_picture, note_about_others, read_picture, scan_folder
 from sr_edge.opacity import with_visible_colours
+from sr_edge.playlist import is_playlist
 from sr_edge.spec import RGB, TileSpec
 
 if TYPE_CHECKING:
@@ -240,8 +241,15 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
             wanted="PyAV",
             remedy="install it with: pip install 'sr-edge[camera]'",
         ) from None
+    if is_playlist(path):
+        raise CalibrationError(
+            f"{path} is a playlist, not a video",
+            found=path,
+            wanted="a picture or a video",
+            remedy="give the video that it refers to",
+        )
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             start_s, length_s = _video_span(path, container)
             for index in range(count):
                 yield _frame_at(container, start_s + length_s * (index + shift) / count), count

@@ -22,6 +22,7 @@ from sr_edge.camera.media.nearest_format import NearestFormat, nearest_format
 from sr_edge.camera.media.orientation import Matrix, display_matrix
 from sr_edge.camera.media.passthrough import OtherStream, is_cover, other_stream
 from sr_edge.errors import FrameError, StreamError
+from sr_edge.playlist import is_playlist
 
 _TEXT_FORMAT = "tty"
 """FFmpeg's demuxer that renders any text file as the screen of a terminal."""
@@ -138,8 +139,15 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         StreamError: The file is not a video, or has no video stream that FFmpeg can decode.
     """
     _require_content(path)
+    if is_playlist(path):
+        raise StreamError(
+            f"{path} is a playlist, not a video",
+            found=path,
+            wanted="a video file",
+            remedy="give the video that it refers to, or use `sr-edge stream`",
+        )
     with stream_errors(str(path)):
-        # Without the scheme, a colon in the name would end a protocol. Not all tags are in UTF-8.
+        # Without the scheme, a colon in the name would end a protocol. Metadata may be in any encoding.
         container: Any = av.open(f"file:{path}", "r", metadata_errors="replace")
     with container:
         yield container, _video_stream(path, container)

@@ -31,9 +31,9 @@ from sr_edge.errors import StreamError
 
 MAX_VIEWERS = 8
 _STATISTICS_INTERVAL_S = 0.5
-_SHUTDOWN_TIMEOUT_S = 2
-_REFUSED, _TRY_AGAIN_LATER = 4403, 1013
-"""Close codes of the WebSocket: a private one, and the registered one (RFC 6455, section 7.4)."""
+_SHUTDOWN_TIMEOUT_S = 1
+_REFUSED, _TRY_AGAIN_LATER, _NOT_TEXT, _MALFORMED = 4403, 1013, 1003, 1007
+"""Close codes of the WebSocket: a private one, and registered ones (RFC 6455, section 7.4)."""
 _MAX_MESSAGE_BYTES = 4096
 """Pages send short requests only."""
 _ASSETS = {
@@ -187,22 +187,33 @@ class _Viewer:
             await anyio.sleep(_STATISTICS_INTERVAL_S)
 
     async def _receive_requests(self, tasks: TaskGroup) -> None:
-        while True:
-            request = _parse_request(await self._socket.receive_text())
+        while (text := await self._receive_text()) is not None:
+            request = _parse_request(text)
+            if request is None:
+                await self._socket.close(_MALFORMED, "requests are JSON objects")
+                return
             if request.get("request") == "frame":
                 self._requested.set()
             option = self._options.get(str(request.get("engine")))
             if option is not None:
-                tasks.start_soon(to_thread.run_sync, self._stream.switch, option)
+                self._stream.request_engine(option)
+
+    async def _receive_text(self) -> str | None:
+        """The next message; None if the connection was closed, which it is after a binary message."""
+        message = await self._socket.receive()
+        text = message.get("text")
+        if message["type"] == "websocket.receive" and text is None:
+            await self._socket.close(_NOT_TEXT, "messages are text")
+        return text
 
 
-def _parse_request(text: str) -> dict[str, object]:
-    """The request of a page; empty if it is not a JSON object."""
+def _parse_request(text: str) -> dict[str, object] | None:
+    """The request of a page; None if it is not a JSON object."""
     try:
         request = json.loads(text)
-    except ValueError:
-        return {}
-    return request if isinstance(request, dict) else {}
+    except (ValueError, RecursionError):
+        return None
+    return request if isinstance(request, dict) else None
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

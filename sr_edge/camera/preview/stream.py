@@ -28,6 +28,7 @@ from sr_edge.image_files import jpeg_from_frame
 
 _RECENT_S = 2.0
 _JOIN_S = 30.0
+_LOADING_S = 0.5
 _MAX_RECENT_FRAMES = 2000
 
 
@@ -89,7 +90,7 @@ class PreviewStream:
 
     Only the thread of the stream writes the newest pair, the recent times and the state. It replaces each by a single
     assignment or appends to a bounded deque, which readers copy first; both are atomic in CPython and need no lock.
-    `_lock` guards the set of listeners and the start of a switch.
+    `_lock` guards the set of listeners and the engines that were requested.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class PreviewStream:
         self._newest: FramePair | None = None
         self._state = StreamState.LIVE
         self._reason = ""
+        self._requested: EngineOption | None = None
         self._loading: EngineOption | None = None
+        self._switching: threading.Thread | None = None
         self._problem = ""
         self._is_closing = False
         self._is_hung = False
@@ -129,13 +132,19 @@ class PreviewStream:
         """Ends the stream.
 
         Returns:
-            False if a stage of the stream hangs. Its engine cannot be closed then; the process must be ended.
+            False if a stage of the stream hangs, or an engine is still being loaded. The engines cannot be closed then;
+            the process must be ended.
         """
-        self._is_closing = True
+        with self._lock:
+            self._is_closing = True
+            switching = self._switching
         self._loop.stop()
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
-        return not (self._is_hung or self._thread.is_alive())
+        if switching is not None:
+            switching.join(_LOADING_S)
+        is_loading = switching is not None and switching.is_alive()
+        return not (self._is_hung or self._thread.is_alive() or is_loading)
 
     def newest(self, after: int) -> FramePair | None:
         """The newest pair; None if its number is not greater than `after`."""
@@ -157,22 +166,32 @@ class PreviewStream:
 
         return remove
 
-    def switch(self, option: EngineOption) -> None:
-        """Changes the engine and returns when the new one is in use. A call during another switch does nothing.
+    def request_engine(self, option: EngineOption) -> None:
+        """Changes the engine, in a thread of its own, and returns at once.
 
-        If the engine cannot be opened, the reason is in the statistics and the current engine stays.
+        Of the requests that arrive while an engine is loaded, the newest is carried out when that one is in use. If an
+        engine cannot be opened, the reason is in the statistics and the current engine stays.
         """
         with self._lock:
-            if self._loading is not None:
-                return
-            self._loading, self._problem = option, ""
-        try:
-            self._frame_upscaler.switch(option)
-        except SrEdgeError as error:
-            self._problem = str(error)
-            self._on_event(f"{option.label} cannot be used: {error}")
-        finally:
-            self._loading = None
+            self._requested, self._problem = option, ""
+            if self._switching is None and not self._is_closing:
+                self._switching = threading.Thread(target=self._switch_engines, name="sr-edge-switch", daemon=True)
+                self._switching.start()
+
+    def _switch_engines(self) -> None:
+        while True:
+            with self._lock:
+                option, self._requested = self._requested, None
+                self._loading = option
+                if option is None or self._is_closing:
+                    self._switching = None
+                    return
+            try:
+                self._frame_upscaler.switch(option)
+            except Exception as error:
+                expected = isinstance(error, SrEdgeError)
+                self._problem = str(error) if expected else f"unexpected {type(error).__name__}: {error}"
+                self._on_event(f"{option.label} cannot be used: {self._problem}")
 
     def statistics(self) -> dict[str, object]:
         """The statistics for the page: totals since the start, and the current engine in the last seconds."""
@@ -185,7 +204,7 @@ class PreviewStream:
             "state": str(self._state),
             "reason": self._reason,
             "engine": option.label,
-            "loading": self._loading.label if self._loading else None,
+            "loading": wanted.label if (wanted := self._requested or self._loading) else None,
             "problem": self._problem,
             "seconds": report.seconds,
             "fps_in": report.recent_fps_in,

@@ -72,7 +72,7 @@ class CheckedFile:
 
 def _has_a_frame(path: str) -> bool:
     try:
-        with av.open(path) as container:
+        with av.open(path, metadata_errors="replace") as container:
             return any(True for _ in container.decode(video=0))
     except (av.error.FFmpegError, IndexError):  # IndexError: no video stream
         return False

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-import av
-
-from sr_edge.address import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import frame_from_av
-from sr_edge.camera.media.decoding import StrictDecoder, packets_of
+from sr_edge.camera.media.decoding import StrictDecoder
 from sr_edge.camera.media.deinterlacing import Deinterlacer, interlacing_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
@@ -23,42 +20,14 @@ from sr_edge.camera.media.orientation import display_matrix, upright
 from sr_edge.camera.media.passthrough import PassthroughPackets, is_cover
 from sr_edge.camera.media.timeline import Timeline
 from sr_edge.camera.protocols import SourceInfo
+from sr_edge.camera.sources.connection import FFmpegInput, opened_connection
 from sr_edge.camera.sources.losses import LossReport
 from sr_edge.errors import FrameError, StreamError
 
-STANDARD_INPUT = "pipe:0"
 _MAX_ARRIVALS = 128
 _IMAGE_SEQUENCE = "image2"
 _MAX_UNREADABLE_PACKETS = 300
 """Undecodable packets in a row after which the stream counts as lost: ten seconds of most cameras."""
-
-
-@dataclass(frozen=True)
-class FFmpegInput:
-    """What FFmpeg opens, and how.
-
-    Attributes:
-        url: a path or an address.
-        format: FFmpeg's name of the demuxer or input device; None lets FFmpeg detect it.
-        options: the options of the demuxer and the protocol.
-        is_live: None means that a stream without a duration is live.
-        open_s: the connection must be open within this time.
-        timeout_s: a stream that sends nothing for this long is lost.
-        is_deinterlaced: whether the frames are deinterlaced.
-    """
-
-    url: str
-    format: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    is_live: bool | None = None
-    open_s: float = 10.0
-    timeout_s: float = 5.0
-    is_deinterlaced: bool = False
-
-    @property
-    def name(self) -> str:
-        """The URL without user name and password."""
-        return "standard input" if self.url == STANDARD_INPUT else without_secrets(self.url)
 
 
 class FFmpegSource:
@@ -87,20 +56,13 @@ class FFmpegSource:
         """
         self._input = ffmpeg_input
         self._closed = threading.Event()
-        timeouts = None if ffmpeg_input.is_live is False else (ffmpeg_input.open_s, ffmpeg_input.timeout_s)
         with stream_errors(ffmpeg_input.name):
-            self._container: Any = av.open(
-                ffmpeg_input.url,
-                "r",
-                format=ffmpeg_input.format,
-                options=dict(ffmpeg_input.options),
-                timeout=timeouts,
-                metadata_errors="replace",  # old files have tags in other encodings than UTF-8
-            )
+            self._connection = opened_connection(ffmpeg_input)
+        self._container: Any = self._connection.container
         try:
             self._video = self._video_stream()
         except BaseException:
-            self._container.close()
+            self._connection.close()
             raise
         self.is_live = self._container.duration is None if ffmpeg_input.is_live is None else ffmpeg_input.is_live
         self._passthrough_streams = [
@@ -159,18 +121,19 @@ class FFmpegSource:
             with stream_errors(self.name):
                 yield from self._decoded()
         finally:
-            self._container.close()
+            self._connection.close()
 
     def close(self) -> None:
         # Only sets a flag: freeing the container while FFmpeg reads from it in another thread would crash. The
         # reading thread tests the flag after each packet and closes the container itself. Live sources have a read
         # timeout, so that it does so in bounded time.
         self._closed.set()
+        self._connection.cancel()
 
     def _decoded(self) -> Iterator[VideoFrame]:
         arrivals: dict[int | None, int] = {}
         sequence = packets = 0
-        for packet in packets_of(self._container, self._video, *self._passthrough_streams):
+        for packet in self._connection.packets(self._video, *self._passthrough_streams):
             if self._closed.is_set():
                 return
             if packet.stream is not self._video:

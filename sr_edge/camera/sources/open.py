@@ -14,7 +14,8 @@ from sr_edge.address import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.raw_format import RawFormat
 from sr_edge.camera.protocols import Source
-from sr_edge.camera.sources.ffmpeg import STANDARD_INPUT, FFmpegInput, FFmpegSource
+from sr_edge.camera.sources.connection import DEFAULT_OPEN_S, STANDARD_INPUT, FFmpegInput
+from sr_edge.camera.sources.ffmpeg import FFmpegSource
 from sr_edge.camera.sources.ffmpeg_options import require_known_options
 from sr_edge.camera.sources.image_folder import ImageFolderSource
 from sr_edge.camera.sources.raw import RawSource
@@ -44,6 +45,7 @@ class SourceOptions:
         is_paced: whether a file delivers its frames in real time, like a camera.
         ffmpeg: options of FFmpeg's demuxer or protocol, such as `video_size` and `framerate` of a camera.
         reconnects: whether a live source is opened again when it is lost.
+        open_timeout_s: a live or network source must be open, with all that it refers to, within this time.
         timeout_s: a live source that sends nothing for this long is lost.
         give_up_s: the time after which the attempts to reconnect end; None never gives up.
         is_deinterlaced: whether the frames are deinterlaced; only for sources that FFmpeg decodes.
@@ -55,6 +57,7 @@ class SourceOptions:
     is_paced: bool = False
     ffmpeg: Mapping[str, str] = field(default_factory=dict)
     reconnects: bool = True
+    open_timeout_s: float = DEFAULT_OPEN_S
     timeout_s: float = 5.0
     give_up_s: float | None = None
     is_deinterlaced: bool = False
@@ -218,6 +221,7 @@ def _open_ffmpeg(url: str, options: SourceOptions, format: str | None = None, *,
         format,
         options.ffmpeg,
         is_live,
+        open_s=options.open_timeout_s,
         timeout_s=options.timeout_s,
         is_deinterlaced=options.is_deinterlaced,
     )

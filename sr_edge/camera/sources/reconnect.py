@@ -153,6 +153,8 @@ def _read_all(source: Source, queue: InputQueue, errors: list[Exception]) -> Non
             if not queue.put(frame):
                 return
     except Exception as error:
+        # The frames of a traceback refer to the decoder, whose threads would live until the garbage collector runs.
+        error.__context__ = error.__traceback__ = None
         errors.append(error)
     finally:
         queue.end()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sr_edge.cli.options import AnyIoOption, BundleArgument, FloatPrecisionOption, JsonOption, PrecisionOption
+from sr_edge.cli.terminal import print_line
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file, whole_file
 
@@ -113,15 +113,11 @@ def compile(  # the command's name
         )
         config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
         with progress_on_stderr() as progress, open_deployed(bundle) as opened:
-            stored = compile_bundle(opened, config, progress=progress, on_event=_print_line)
+            stored = compile_bundle(opened, config, progress=progress, on_event=print_line)
         if out is not None:
             with whole_file(out) as unfinished:
                 shutil.copyfile(stored.path, unfinished)
         show(_document(stored), _readable(stored))
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _document(stored: StoredEngine) -> dict[str, object]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import BundleError
 from sr_edge.spec import RGB, Precision, TileSpec
+from sr_edge.unfinished import temporary_folder
 
 if TYPE_CHECKING:
     from sr_edge.model_sources import NetworkChoice
@@ -65,8 +65,8 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
     if as_it_is is not None:
         yield as_it_is
         return
-    with TemporaryDirectory(prefix="sr-edge-calibrate-") as folder:
-        yield _exported(choice, tile, Path(folder) / "model.onnx", progress)
+    with temporary_folder("calibrate") as folder:
+        yield _exported(choice, tile, folder / "model.onnx", progress)
 
 
 def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_edge.cli.options import JsonOption, ThreadsOption, WeightsOption
+from sr_edge.cli.terminal import console_on, print_line
 from sr_edge.errors import UsageError
+from sr_edge.printable import one_line
 
 if TYPE_CHECKING:
     from sr_edge.training import TrainingProgress, TrainingReport
@@ -187,11 +190,10 @@ def _progress(is_reporting: bool) -> Iterator[tuple[Callable[[TrainingProgress],
     Args:
         is_reporting: whether this process prints anything.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    console = Console(stderr=True, markup=False, highlight=False)
+    console = console_on(sys.stderr)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False))
     bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not (console.is_terminal and is_reporting))
     task = bars.add_task("training", total=None, state="")
@@ -204,11 +206,11 @@ def _progress(is_reporting: bool) -> Iterator[tuple[Callable[[TrainingProgress],
         bars.update(task, completed=now.step, total=now.steps, state=state)
         if is_reporting and not console.is_terminal and time.monotonic() - reported_s > 60:
             reported_s = time.monotonic()
-            console.print(f"step {now.step} of {now.steps}: {state}", soft_wrap=True)
+            print_line(f"step {now.step} of {now.steps}: {state}")
 
     def on_event(line: str) -> None:
         if is_reporting:
-            console.print(line, soft_wrap=True)
+            console.print(one_line(line), soft_wrap=True)
 
     with bars:
         yield report, on_event

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,11 +23,12 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import DeinterlaceOption, ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
+from sr_edge.cli.terminal import print_line
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
-    from sr_edge.camera import Source
+    from sr_edge.camera import Source, SourceOptions
     from sr_edge.camera.preview.stream import PreviewStream
 
 DEFAULT_PORT = 8770
@@ -84,6 +86,7 @@ def preview(
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     deinterlace: DeinterlaceOption = False,
+    open_timeout_s: OpenTimeoutOption = 10.0,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
@@ -92,7 +95,7 @@ def preview(
 ) -> None:
     """Show a stream before and after upscaling in a browser."""
     controls = read_settings(settings)
-    from sr_edge.camera import Policy
+    from sr_edge.camera import Policy, SourceOptions
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
@@ -118,8 +121,9 @@ def preview(
             controls,
         )
         resources.callback(upscaler.close)
-        frame_source = _preview_source(source, read_pairs(read), deinterlace, once)
-        stream = PreviewStream(frame_source, upscaler, drop_policy, _print_line)
+        options = SourceOptions(ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s)
+        frame_source = _preview_source(source, options, once)
+        stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)
         choices = engine_options(bundle)
         stream_info = StreamInfo(
@@ -132,20 +136,19 @@ def preview(
         access = access_for(host)
         stream.start()
         name = socket.gethostname() if host in _ALL_INTERFACES else host
-        typer.echo(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)")
+        print_line(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)", sys.stdout)
         server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
 
 
-def _preview_source(text: str, ffmpeg: dict[str, str], is_deinterlaced: bool, once: bool) -> Source:
+def _preview_source(text: str, options: SourceOptions, once: bool) -> Source:
     """Opens a source; files are played in real time, and repeated unless `once`."""
-    from sr_edge.camera import SourceOptions, open_source
+    from sr_edge.camera import open_source
     from sr_edge.camera.preview.repeating_source import RepeatingSource
     from sr_edge.camera.sources.wrappers import PacedSource
 
     is_repeated = not once and (Path(text).is_file() or Path(text).is_dir())
     # A repeated source is opened again and again, and has the same to say each time.
-    on_event = lru_cache(maxsize=None)(_print_line) if is_repeated else _print_line
-    options = SourceOptions(ffmpeg=ffmpeg, is_deinterlaced=is_deinterlaced, on_event=on_event)
+    options = replace(options, on_event=lru_cache(maxsize=None)(print_line) if is_repeated else print_line)
     opened = (
         RepeatingSource(lambda: open_source(text, options))
         if is_repeated
@@ -155,11 +158,7 @@ def _preview_source(text: str, ffmpeg: dict[str, str], is_deinterlaced: bool, on
 
 
 def _close(stream: PreviewStream) -> None:
-    """Closes the stream; exits immediately if a stage hangs, because waiting for it would never end."""
+    """Closes the stream; exits immediately if a stage hangs or an engine is loaded, which can take minutes."""
     if not stream.close():
-        _print_line("sr-edge: a stage hangs; exiting without waiting for it")
+        print_line("sr-edge: a stage hangs, or an engine is still being loaded; exiting without waiting for it")
         os._exit(1)
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

@@ -37,6 +37,7 @@ from sr_edge.cli.run.stream_options import (
     FallbackOption,
     GiveUpOption,
     MaxLatencyMsOption,
+    OpenTimeoutOption,
     PaceOption,
     PixelFormatOption,
     PolicyOption,
@@ -52,6 +53,7 @@ from sr_edge.cli.run.stream_options import (
     parse_pixel_format,
     read_pairs,
 )
+from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision
 from sr_edge.whole_file import require_output_file
@@ -96,6 +98,7 @@ def stream(
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
     pixel_format: PixelFormatOption = "",
+    open_timeout_s: OpenTimeoutOption = 10.0,
     give_up_s: GiveUpOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
@@ -139,6 +142,7 @@ def stream(
         rate=frame_rate(rate) if rate is not None else None,
         is_paced=pace,
         ffmpeg=read_pairs(read),
+        open_timeout_s=open_timeout_s,
         give_up_s=give_up_s,
         is_deinterlaced=deinterlace,
         on_event=event_log.record,
@@ -276,7 +280,7 @@ def _show_end(show: ShowResult | None, spec: SessionSpec, policy: Policy, report
     from sr_edge.cli.run.stream_display import summary
 
     if show is None:
-        sys.stderr.write(summary(report) + "\n")
+        print_text(summary(report) + "\n")
     else:
         show({"session": spec, "policy": str(policy), "stream": report}, summary(report))
 
@@ -294,6 +298,5 @@ def _duplicated_stdout() -> Iterator[int]:
 def _leave(error: StageTimeout) -> None:
     """Exits without joining threads, because a thread that hangs in a library would block the exit forever."""
     sys.stdout.flush()
-    sys.stderr.write(f"sr-edge: {error}\n")
-    sys.stderr.flush()
+    print_line(f"sr-edge: {error}")
     os._exit(error.exit_code)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.bundle.plain import json_text
+from sr_edge.cli.terminal import is_live_terminal, print_line, replace_line
 from sr_edge.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0
 _FILE_EVERY_S = 1.0
-_CLEAR = "\r\x1b[K"
 
 
 class Display:
@@ -29,7 +29,7 @@ class Display:
         self._stats_json = stats_json
         self._sensors = sensors or Sensors()
         self._readings = self._sensors.read()
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = is_live_terminal(sys.stderr)
         # Events come from the threads of source and sink, status lines from the main thread.
         self._lock = threading.Lock()
         self._next_line_s = self._next_file_s = time.monotonic()
@@ -37,8 +37,9 @@ class Display:
     def show_event(self, text: str) -> None:
         """Prints a message on a line of its own."""
         with self._lock:
-            sys.stderr.write(f"{_CLEAR if self._is_terminal else ''}{text}\n")
-            sys.stderr.flush()
+            if self._is_terminal:
+                replace_line("")
+            print_line(text)
 
     def tick(self, report: StreamReport) -> None:
         """Updates line and file if they are due; call it as often as convenient."""
@@ -48,8 +49,7 @@ class Display:
             self._next_line_s = now_s + _LINE_EVERY_S
             line = live_line(report, self._readings.temperature_c, self._readings.power_w)
             with self._lock:
-                sys.stderr.write(f"{_CLEAR}{line}" if self._is_terminal else f"{line}\n")
-                sys.stderr.flush()
+                (replace_line if self._is_terminal else print_line)(line)
         if now_s >= self._next_file_s:
             self._next_file_s = now_s + _FILE_EVERY_S
             self.write_file(report)
@@ -62,8 +62,7 @@ class Display:
     def end(self) -> None:
         """Clears the live line."""
         if self._is_terminal:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+            replace_line("")
 
 
 def live_line(report: StreamReport, temperature_c: float | None = None, power_w: float | None = None) -> str:

@@ -132,6 +132,16 @@ EncodeOption = Annotated[
         show_default=False,
     ),
 ]
+OpenTimeoutOption = Annotated[
+    float,
+    typer.Option(
+        "--open-timeout",
+        metavar="SECONDS",
+        min=0.1,
+        max=3600,
+        help="Time within which a camera or network source must be open, with all playlists that it refers to.",
+    ),
+]
 GiveUpOption = Annotated[
     float | None,
     typer.Option(

@@ -9,9 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
 from sr_edge.cli.run.stream_options import parse_pixel_format
+from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def plan_video_job(source: Path, target: Path, scale: int, settings: VideoSettin
 
 
 def _print_note(note: str) -> None:
-    typer.echo(f"note: {note}", err=True)
+    print_line(f"note: {note}")
 
 
 def run_video_job(
@@ -138,7 +137,7 @@ def _reporting_kept_frames(target: Path) -> Iterator[None]:
     except BaseException:
         kept = frames_kept(target)
         if kept:
-            typer.echo(f"{kept} frames are kept beside {target}; run the same command to continue after them", err=True)
+            print_line(f"{kept} frames are kept beside {target}; run the same command to continue after them")
         raise
 
 

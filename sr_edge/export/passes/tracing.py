@@ -7,7 +7,6 @@ See docs/adr.
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sr_edge.export.graph.view import default_opset
 from sr_edge.export.passes.native_output import NativeOutput, captured_native_output
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.spec import RGB, TileSpec
+from sr_edge.unfinished import temporary_folder
 
 OPSET = 17
 INPUT_NAME = "input"
@@ -50,8 +50,8 @@ def trace(module: nn.Module, tile: TileSpec, dynamic: bool = False, channels: in
         ExportError: the exporter cannot express an operator in ONNX, the network cannot be run, or the exporter wrote
             another opset.
     """
-    with tempfile.TemporaryDirectory(prefix="sr-edge-") as folder:
-        file = Path(folder) / "traced.onnx"
+    with temporary_folder("trace") as folder:
+        file = folder / "traced.onnx"
         printed = NativeOutput()
         try:
             with captured_native_output() as printed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.errors import UsageError, WeightsError
-from sr_edge.models.checkpoints.bounds import printable
+from sr_edge.models.checkpoints.bounds import short_line
 from sr_edge.models.checkpoints.numbers import float_keys, require_finite
 from sr_edge.models.checkpoints.reader import Candidate, Checkpoint, StateDict, read_checkpoint
 
@@ -120,7 +120,7 @@ def _not_blendable(nearest: Candidate, candidate: Candidate) -> WeightsError:
     key = next(key for key in (*expected, *actual) if expected.get(key) != actual.get(key))
     actual_tensor, expected_tensor = _describe_tensor(nearest, key), _describe_tensor(candidate, key)
     return WeightsError(
-        f"{nearest.set.path} cannot be blended with {candidate.set.path}: {printable(key)} is {actual_tensor} "
+        f"{nearest.set.path} cannot be blended with {candidate.set.path}: {short_line(key)} is {actual_tensor} "
         f"instead of {expected_tensor}",
         found={key: actual_tensor},
         wanted={key: expected_tensor},

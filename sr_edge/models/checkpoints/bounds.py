@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sr_edge.errors import SrEdgeError, WeightsError
+from sr_edge.printable import one_line
 
 MAX_PICKLE_BYTES = 1 << 28
 MAX_PICKLE_OPCODES = 3_000_000
@@ -84,12 +85,12 @@ def first_line(error: BaseException) -> str:
     """The first line of an exception's message; its type where the message is empty."""
     # The message of a KeyError is only the missing key, such as "101".
     text = "" if isinstance(error, KeyError) else str(error).strip()
-    return printable(text.partition("\n")[0]) or type(error).__name__
+    return short_line(text.partition("\n")[0]) or type(error).__name__
 
 
-def printable(text: str) -> str:
+def short_line(text: str) -> str:
     """Text from a file or a library for a message: on one line, shortened, without control characters."""
-    line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    line = one_line(text)
     return line if len(line) <= MAX_MESSAGE else line[:MAX_MESSAGE] + "..."
 
 

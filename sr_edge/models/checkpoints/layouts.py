@@ -15,8 +15,8 @@ from sr_edge.models.checkpoints.bounds import (
     MAX_TENSORS,
     SAVE_STATE_DICT,
     UnreadableCheckpoint,
-    printable,
     require_short,
+    short_line,
 )
 from sr_edge.models.checkpoints.pickled import UnbuiltObject
 from sr_edge.models.checkpoints.stored import StoredTensor
@@ -116,7 +116,7 @@ def _mappings(root: object) -> Iterator[tuple[str, Mapping[object, object]]]:
                 wanted=MAX_MAPPINGS,
                 remedy=SAVE_STATE_DICT,
             )
-        pending.append((printable(path.strip(".")), depth, value))
+        pending.append((short_line(path.strip(".")), depth, value))
 
     for value in _nested(root):
         enqueue("", 0, value)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from sr_edge.errors import WeightsError
-from sr_edge.models.checkpoints.bounds import TAKE_FLOAT, printable
+from sr_edge.models.checkpoints.bounds import TAKE_FLOAT, short_line
 
 
 def float_keys(state: Mapping[str, Tensor]) -> list[str]:
@@ -30,14 +30,14 @@ def require_finite(state: Mapping[str, Tensor], source: str, keys: Iterable[str]
         if not state[key].is_floating_point():
             kind = str(state[key].dtype).removeprefix("torch.")
             raise WeightsError(
-                f"{source} contains {kind} values in {printable(key)} instead of floating-point ones",
+                f"{source} contains {kind} values in {short_line(key)} instead of floating-point ones",
                 found=(source, key),
                 wanted="floating-point values",
                 remedy=TAKE_FLOAT,
             )
         if not state[key].isfinite().all():
             raise WeightsError(
-                f"{source} contains NaN or infinite values in {printable(key)}",
+                f"{source} contains NaN or infinite values in {short_line(key)}",
                 found=(source, key),
                 wanted="finite values",
                 remedy="take an earlier checkpoint",

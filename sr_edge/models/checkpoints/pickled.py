@@ -19,8 +19,8 @@ from sr_edge.models.checkpoints.bounds import (
     MAX_PICKLE_OPCODES,
     SAVE_STATE_DICT,
     UnreadableCheckpoint,
-    printable,
     require_short,
+    short_line,
 )
 
 Builders = Mapping[str, Callable[..., object]]
@@ -47,7 +47,7 @@ class GlobalName:
     name: str
 
     def __str__(self) -> str:
-        return printable(f"{self.module}.{self.name}")
+        return short_line(f"{self.module}.{self.name}")
 
 
 @dataclass(eq=False, repr=False)

@@ -14,7 +14,7 @@ from sr_edge.models.checkpoints.bounds import (
     MAX_DIMENSIONS,
     SAVE_STATE_DICT,
     UnreadableCheckpoint,
-    printable,
+    short_line,
 )
 from sr_edge.models.checkpoints.pickled import GlobalName
 
@@ -82,7 +82,7 @@ def storage_dtype(kind: object) -> torch.dtype:
     dtype = _STORAGES.get(name)
     if dtype is None:
         raise UnreadableCheckpoint(
-            f"stores tensors as {printable(name) or 'an object'}, which is not a known class of storage",
+            f"stores tensors as {short_line(name) or 'an object'}, which is not a known class of storage",
             found=name,
             wanted=list(_STORAGES),
             remedy="save the state_dict in float32",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from sr_edge.errors import UsageError
-from sr_edge.models.checkpoints.bounds import printable
+from sr_edge.models.checkpoints.bounds import short_line
 
 RANDOM_SEED = 0
 
@@ -18,7 +19,8 @@ RANDOM_SEED = 0
 def call_factory(arch: str) -> nn.Module:
     """Builds a network by calling a factory of the user.
 
-    The current folder is importable meanwhile, and torch's random numbers are seeded.
+    The module and what it imports are searched for in the working folder first, then where Python finds packages. All
+    of it is run as code. torch's random numbers are seeded meanwhile.
 
     Args:
         arch: "package.module:factory"; the factory takes no arguments.
@@ -34,20 +36,22 @@ def call_factory(arch: str) -> nn.Module:
             wanted="package.module:factory",
             remedy="write package.module:factory",
         )
-    sys.path.insert(0, str(Path.cwd()))
+    working_folder = str(Path.cwd())
+    sys.path.insert(0, working_folder)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(RANDOM_SEED)
             network = getattr(importlib.import_module(module_name), factory_name)()
     except Exception as error:  # the user's code may raise anything
         raise UsageError(
-            f"cannot call {arch}: {type(error).__name__}: {printable(str(error))}",
+            f"cannot call {arch}: {type(error).__name__}: {short_line(str(error))}",
             found=arch,
             wanted="a function without arguments",
             remedy="make sure that it can be imported and called without arguments",
         ) from error
     finally:
-        sys.path.remove(str(Path.cwd()))
+        with suppress(ValueError):  # the user's code may have removed it
+            sys.path.remove(working_folder)
     if not isinstance(network, nn.Module):
         raise UsageError(
             f"{arch} returned a {type(network).__name__}",

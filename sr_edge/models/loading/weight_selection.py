@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.models.checkpoints import Blend, Candidate, Checkpoint, StateDict, WeightSet, blend_weights
-from sr_edge.models.checkpoints.bounds import printable
+from sr_edge.models.checkpoints.bounds import short_line
 
 BUNDLED_LICENCE = "Apache-2.0"
 LICENCE_KEYS = ("license", "licence", "modelspec.license")
@@ -65,7 +65,7 @@ def _source(weight_set: WeightSet) -> str:
 
 
 def _stated_licence(checkpoint: Checkpoint) -> str:
-    return printable(next((checkpoint.metadata[key] for key in LICENCE_KEYS if key in checkpoint.metadata), ""))
+    return short_line(next((checkpoint.metadata[key] for key in LICENCE_KEYS if key in checkpoint.metadata), ""))
 
 
 def _layout_remarks(checkpoint: Checkpoint, candidate: Candidate) -> tuple[str, ...]:
@@ -76,9 +76,9 @@ def _layout_remarks(checkpoint: Checkpoint, candidate: Candidate) -> tuple[str, 
         return ()
     remark = f"{checkpoint.path.name}: loaded {_describe_set(candidate.set)}"
     if prefix:
-        remark += f", the keys without {printable(prefix)!r}"
+        remark += f", the keys without {short_line(prefix)!r}"
     if left_out:
-        keys = ", ".join(map(printable, left_out[:SHOWN_KEYS])) + (", ..." if len(left_out) > SHOWN_KEYS else "")
+        keys = ", ".join(map(short_line, left_out[:SHOWN_KEYS])) + (", ..." if len(left_out) > SHOWN_KEYS else "")
         remark += f", without {len(left_out)} keys that the network does not use ({keys})"
     if others:
         remark += f"; the file also contains {describe_sets(others)}"

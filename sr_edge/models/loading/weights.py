@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import Candidate, StateDict
-from sr_edge.models.checkpoints.bounds import printable
+from sr_edge.models.checkpoints.bounds import short_line
 from sr_edge.models.checkpoints.numbers import require_finite
 from sr_edge.models.registry import SCALES, build_network, find_architecture, model_names
 
@@ -73,7 +73,7 @@ def differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         expected: the network's `state_dict`.
     """
     missing = [key for key in expected if key not in state and _is_learned(key) and not _DISPENSABLE.search(key)]
-    unexpected = [printable(key) for key in state if key not in expected]
+    unexpected = [short_line(key) for key in state if key not in expected]
     mismatched = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in expected

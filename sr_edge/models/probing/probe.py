@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sr_edge.errors import UsageError, WeightsError
 from sr_edge.models.checkpoints import ScriptNetwork
-from sr_edge.models.checkpoints.bounds import first_line, printable
+from sr_edge.models.checkpoints.bounds import first_line, short_line
 from sr_edge.models.probing.failures import OtherChannels, UnsupportedTile, explain_failure
 from sr_edge.models.probing.randomness import RandomOperators
 from sr_edge.spec import CHANNELS, DEFAULT_TILE, RGB, TileSpec, require_channels
@@ -162,7 +162,7 @@ def _message(error: Exception) -> str:
     """The line with the cause of an exception; for TorchScript the last one, after the stack trace."""
     lines = str(error).strip().splitlines()
     is_script = len(lines) > 1 and "TorchScript interpreter" in lines[0]
-    return printable(lines[-1]) if is_script else first_line(error)
+    return short_line(lines[-1]) if is_script else first_line(error)
 
 
 def _require_image(output: object, name: str, channels: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import EngineError
@@ -14,7 +15,14 @@ from sr_edge.runtimes.registry import find_entry
 from sr_edge.runtimes.session import SessionRequest
 from sr_edge.spec import Memory
 
-PROBE_MODULE = "sr_edge.runtimes.measure.memory_probe"
+_PACKAGE_FOLDER = str(Path(__file__).parents[3])
+_PROBE_PROGRAM = f"""
+import sys
+sys.path[:] = [folder for folder in sys.path if folder] + [{_PACKAGE_FOLDER!r}]
+from sr_edge.runtimes.measure.memory_probe import main
+sys.exit(main())
+"""
+"""Removes the working folder from the search path first: any file there, such as json.py, would be run otherwise."""
 
 
 def measure_memory(runtime: str, request: SessionRequest, runs: int = 3, timeout_s: float = 600.0) -> Memory:
@@ -35,7 +43,7 @@ def measure_memory(runtime: str, request: SessionRequest, runs: int = 3, timeout
     find_entry(runtime)
     require_runs(runs)
     job = json.dumps({"runtime": runtime, "runs": runs, "request": to_plain(request)})
-    command = [sys.executable, "-m", PROBE_MODULE]
+    command = [sys.executable, "-c", _PROBE_PROGRAM]
     try:
         completed = subprocess.run(command, input=job, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

@@ -23,6 +23,7 @@ from sr_edge.bundle.plain import from_plain, json_text, to_plain
 from sr_edge.errors import BundleError, EngineError, UsageError
 from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import OnEvent, Precision
+from sr_edge.unfinished import remove_unfinished
 from sr_edge.whole_file import whole_file
 
 FOLDER_VARIABLE = "SR_EDGE_CACHE"
@@ -209,8 +210,7 @@ class EngineCache:
         path = self.folder / _SECRET_FILE
         with self._locked(path.with_suffix(".lock")):
             if not path.exists():
-                with whole_file(path) as unfinished:
-                    os.close(os.open(unfinished, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
+                with whole_file(path, 0o600) as unfinished:
                     unfinished.write_bytes(secrets.token_bytes(_SECRET_BYTES))
             return path.read_bytes()
 
@@ -221,9 +221,7 @@ class EngineCache:
         """Takes the lock `name`, which protects `files`, and deletes temporary files that a killed process left."""
         with self._locked(self.folder / f"{name}.lock", on_wait):
             for file in files:
-                # No other process writes these files while the lock is held, so their temporary files are leftovers.
-                for leftover in self.folder.glob(f".{file}.*.part"):
-                    leftover.unlink(missing_ok=True)
+                remove_unfinished(self.folder / file)
             yield
 
     @contextmanager

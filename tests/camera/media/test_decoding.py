@@ -10,7 +10,8 @@ import pytest
 
 from sr_edge.camera.file.job import plan_video, upscale_video
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
-from sr_edge.camera.sources.ffmpeg import FFmpegInput, FFmpegSource
+from sr_edge.camera.sources.connection import FFmpegInput
+from sr_edge.camera.sources.ffmpeg import FFmpegSource
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.errors import FrameError, StreamError
 from tests.camera.damage import FRAMES, copy_changed, halved, left_out, lose_ts_packets, noisy_clip, without_slice

@@ -14,7 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -54,8 +54,8 @@ from tests.camera.preview.running_preview import (
 from tests.expected_errors import raises
 
 LIMIT_S = 60
-REFUSED, FULL = 4403, 1013
-"""Close codes: access refused, and the registered code for "try again later" (RFC 6455, section 7.4)."""
+REFUSED, FULL, NOT_TEXT, MALFORMED, TOO_LARGE = 4403, 1013, 1003, 1007, 1009
+"""Close codes: access refused, and registered codes (RFC 6455, section 7.4)."""
 LOCAL = Access("127.0.0.1", "")
 WITH_TOKEN = Access("0.0.0.0", "a-token")
 
@@ -181,11 +181,81 @@ def test_the_engine_can_be_switched_while_frames_are_upscaled(port: int) -> None
         next_statistics(page, lambda message: message["engine"] == start["engine"])
 
 
-@pytest.mark.parametrize("message", ["nonsense", "[]", '{"engine": "abacus int8"}', '{"request": "the moon"}'])
-def test_invalid_requests_are_ignored(message: str, port: int) -> None:
+@pytest.mark.parametrize("message", ['{"engine": "abacus int8"}', '{"request": "the moon"}', '{"engine": []}', "{}"])
+def test_requests_for_what_does_not_exist_are_ignored(message: str, port: int) -> None:
     with open_page(port) as page:
         page.send(message)
         assert next_frame(page).header["number"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"binary", NOT_TEXT),
+        (b"", NOT_TEXT),
+        ("nonsense", MALFORMED),
+        ("", MALFORMED),
+        ("[]", MALFORMED),
+        ("[" * 4000, MALFORMED),
+        ("x" * 5000, TOO_LARGE),
+    ],
+)
+def test_messages_that_are_no_requests_close_the_connection(
+    message: str | bytes, code: int, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_page(port) as page:
+        page.send(message)
+        with pytest.raises(ConnectionClosed) as caught:
+            while True:
+                page.recv(timeout=LIMIT_S)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == code
+    assert "Traceback" not in caplog.text
+
+
+def test_of_many_requests_for_engines_the_newest_is_carried_out(session: Session, bundle: Path) -> None:
+    may_load, opened = threading.Event(), []
+
+    def open_engine(option: EngineOption) -> Session:
+        opened.append(option)
+        if len(opened) > 1:
+            assert may_load.wait(LIMIT_S)
+        return open_session(bundle, option.runtime)
+
+    upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
+    stream = PreviewStream(ListSource([]), upscaler)
+    threads = threading.active_count()
+    for _ in range(100):
+        stream.request_engine(ENGINES[1])
+        stream.request_engine(ENGINES[0])
+    assert threading.active_count() <= threads + 1
+    assert stream.statistics()["loading"] == ENGINES[0].label
+    stream.request_engine(ENGINES[1])
+    stream.request_engine(ENGINES[0])
+    may_load.set()
+    eventually(lambda: stream.statistics()["loading"] is None)
+    assert stream.statistics()["engine"] == ENGINES[0].label
+    assert len(opened) <= 3, "the first one, the one that was being loaded, and the newest"
+    upscaler.close()
+
+
+def test_closing_does_not_wait_for_an_engine_that_is_loaded(bundle: Path) -> None:
+    may_load, is_loading = threading.Event(), threading.Event()
+
+    def open_engine(option: EngineOption) -> Session:
+        if option != ENGINES[0]:
+            is_loading.set()
+            assert may_load.wait(LIMIT_S)
+        return open_session(bundle, option.runtime)
+
+    upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
+    stream = PreviewStream(ListSource([]), upscaler)
+    stream.request_engine(ENGINES[1])
+    assert is_loading.wait(LIMIT_S)
+    assert not stream.close()
+    may_load.set()
+    eventually(stream.close)
+    upscaler.close()
 
 
 def test_other_hosts_and_origins_are_refused(port: int) -> None:
@@ -252,7 +322,8 @@ def test_an_engine_that_cannot_be_opened_leaves_the_current_one(session: Session
 
     upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
     stream = PreviewStream(ListSource([]), upscaler)
-    stream.switch(ENGINES[1])
+    stream.request_engine(ENGINES[1])
+    eventually(lambda: stream.statistics()["loading"] is None)
     assert stream.statistics()["problem"] == "it does not compile"
     assert (stream.statistics()["engine"], stream.statistics()["loading"]) == (ENGINES[0].label, None)
     upscaler.close()
@@ -347,6 +418,20 @@ def test_a_source_without_frames_is_not_repeated() -> None:
     assert list(RepeatingSource(lambda: ListSource([])).frames()) == []
 
 
+@contextmanager
+def half_open_connections(port: int) -> Iterator[None]:
+    """Connections whose other side says nothing, sends half a request, or opens a WebSocket and never answers."""
+    upgrade = (
+        "GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with ExitStack() as opened:
+        for said in ("", "GET / HT", "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nhalf", upgrade):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(said.encode())
+        yield
+
+
 def test_the_command_serves_until_ctrl_c(bundle: Path, images: Path) -> None:
     command = [sys.executable, "-m", "sr_edge", "preview", str(bundle), str(images), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -355,8 +440,9 @@ def test_the_command_serves_until_ctrl_c(bundle: Path, images: Path) -> None:
         assert address is not None
         with open_page(int(address[1])) as page:
             assert next_frame(page).header["after"][:2] == [320, 180]
-        running.send_signal(signal.SIGINT)
-        _, stderr = running.communicate(timeout=LIMIT_S)
+        with half_open_connections(int(address[1])):
+            running.send_signal(signal.SIGINT)
+            _, stderr = running.communicate(timeout=LIMIT_S)
     assert running.returncode == 130, stderr
     assert stderr.splitlines()[-1:] == ["sr-edge: interrupted"], stderr
 

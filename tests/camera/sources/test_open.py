@@ -20,7 +20,8 @@ from PIL import Image
 from sr_edge.camera import PixelFormat, RawFormat, SourceOptions, VideoFrame, open_source
 from sr_edge.camera.media.ffmpeg_errors import reason_of, remedy_of, stream_errors
 from sr_edge.camera.media.frame import ColourRange
-from sr_edge.camera.sources.ffmpeg import FFmpegInput, FFmpegSource, frame_rate
+from sr_edge.camera.sources.connection import FFmpegInput
+from sr_edge.camera.sources.ffmpeg import FFmpegSource, frame_rate
 from sr_edge.camera.sources.reconnect import ReconnectingSource
 from sr_edge.errors import FrameError, RuntimeUnavailable, SrEdgeError, StreamError, UsageError
 from sr_edge.frames import Picture
@@ -284,7 +285,10 @@ def test_of_a_folder_of_pictures_all_is_told_that_is_left_out(tmp_path: Path) ->
     assert (sprite.planes[0] == 255).all(), "black is hidden under the transparent pixels"
     assert (plain.planes[0][:, 5:] == 0).all()
     assert source.unreadable_packets == 1
-    assert [word for word in ("notes.txt", "b.png", "alpha channel") if not any(word in event for event in events)] == []
+    unreported = [
+        part for part in ("notes.txt", "b.png", "alpha channel") if not any(part in event for event in events)
+    ]
+    assert unreported == []
 
 
 def test_errors_hold_no_secret_nor_does_what_is_behind_them() -> None:

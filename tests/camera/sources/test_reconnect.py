@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -179,3 +181,29 @@ def test_it_can_be_closed_while_it_waits(is_unavailable: bool) -> None:
     reading.join(TIMEOUT_S)
     let_go.set()
     assert not reading.is_alive()
+
+
+def test_a_lost_connection_is_freed_at_once() -> None:
+    """Its decoder has threads, which must not wait for the garbage collector."""
+
+    class Decoder:
+        pass
+
+    decoders: list[weakref.ref[Decoder]] = []
+
+    def failing_with_decoder() -> Iterator[VideoFrame]:
+        decoder = Decoder()
+        decoders.append(weakref.ref(decoder))
+        yield from some(1)
+        try:
+            raise OSError(str(decoder))
+        except OSError as error:
+            raise StreamError(f"a list: {error}") from None
+
+    openings = Openings(live(failing_with_decoder()), live(some(9)))
+    gc.disable()
+    try:
+        taken(openings.source(live(failing_with_decoder())), 3)
+        assert [decoder() for decoder in decoders] == [None, None]
+    finally:
+        gc.enable()

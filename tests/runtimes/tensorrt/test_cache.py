@@ -302,7 +302,7 @@ def test_a_kill_during_the_build_leaves_nothing_and_no_lock(tmp_path: Path, buil
 
 def test_what_a_killed_writer_left_is_cleared_away(cache: EngineCache, build: Builder, events: list[str]) -> None:
     cache.folder.mkdir()
-    leftover = cache.folder / f".{KEY.name}.engine.123.part"
+    leftover = cache.folder / f".{KEY.name}.engine.sr-edge.part"
     leftover.write_bytes(b"half an eng")
     assert cache.fetch(KEY, build, events.append).plan == b"engine 1"
     assert not leftover.exists()
@@ -312,7 +312,7 @@ def test_who_fetches_an_engine_leaves_kernels_that_another_writes_alone(
     cache: EngineCache, build: Builder, events: list[str]
 ) -> None:
     cache.folder.mkdir()
-    unfinished = cache.folder / f".{KEY.name}.kernels.123.part"
+    unfinished = cache.folder / f".{KEY.name}.kernels.sr-edge.part"
     unfinished.write_bytes(b"half the kern")
     cache.fetch(KEY, build, events.append)
     assert unfinished.exists()
