@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from sr_edge.files.whole_file import whole_file
 from sr_edge.models import load_model
 from sr_edge.models.checkpoints import read_weights
 from sr_edge.models.loading.weights import copy_weights
@@ -41,7 +42,6 @@ from sr_edge.training.data import CropSource, Originals, PairSet
 from sr_edge.training.log import LOG, logged_minutes
 from sr_edge.training.loop import CHECKPOINT, Training, train
 from sr_edge.training.validation import psnr_by_picture
-from sr_edge.whole_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORE = "score.json"

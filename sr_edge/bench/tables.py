@@ -15,10 +15,10 @@ from rich.table import Table
 from sr_edge.bench.environment import Environment
 from sr_edge.bench.quality import HrScores
 from sr_edge.bench.rows import BenchReport, DeviceFigures, Row, flat_row
+from sr_edge.files.whole_file import whole_file
 from sr_edge.image_files import note_about_others
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
-from sr_edge.whole_file import whole_file
 
 HEADINGS = (
     "runtime",

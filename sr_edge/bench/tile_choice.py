@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from sr_edge.errors import TileError
 from sr_edge.export import export_best_form
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import SessionRequest, measure_latency, measure_memory, open_request
 from sr_edge.spec import ModelCard, Precision, TileSpec
-from sr_edge.unfinished import temporary_folder
 
 TILE_SIZES_PX = (48, 64, 96, 128, 144, 192, 240, 256)
 RUNS, WARM_UP = 5, 2

@@ -25,8 +25,8 @@ from sr_edge.bundle.manifest import (
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.bundle.self_contained import require_self_contained_onnx
 from sr_edge.errors import BundleError
+from sr_edge.files.unfinished import temporary_folder, unfinished_folder
 from sr_edge.spec import ActivationType, FrameFormat, Precision
-from sr_edge.unfinished import temporary_folder, unfinished_folder
 
 _FORMAT = "sredge"
 _MAX_MANIFEST_BYTES = 16 << 20

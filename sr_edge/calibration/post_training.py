@@ -29,8 +29,8 @@ from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.graph.inner_tensors import observe_magnitudes, worst_cases_of
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
 from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.files.whole_file import require_output_file
 from sr_edge.spec import ActivationType, Precision
-from sr_edge.whole_file import require_output_file
 
 
 def calibrate(

@@ -33,12 +33,12 @@ from sr_edge.errors import (
 )
 from sr_edge.export import ExportReport
 from sr_edge.export.graph.patches import PICTURES
+from sr_edge.files.whole_file import require_output
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tiles.tile_safety import SMALLEST_OVERLAP_PX, measured_size, overlap_note, with_tile_needs
 from sr_edge.runtimes.variants import variants_of
 from sr_edge.spec import ModelCard, Precision, StageProgress
-from sr_edge.whole_file import require_output
 
 _BUNDLED_IMAGES_NOTE = (
     "Calibrated on the two bundled images: pass --images with images like those that the device will process."

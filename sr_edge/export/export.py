@@ -41,9 +41,9 @@ from sr_edge.export.proof import (
     trace_and_verify,
 )
 from sr_edge.export.twins.registry import forms_of, to_static
+from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
 from sr_edge.spec import FrameFormat, Precision, TileSpec
-from sr_edge.whole_file import require_output_file, whole_file
 
 DISTRIBUTION = "sr-edge"
 

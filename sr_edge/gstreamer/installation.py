@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.errors import RuntimeUnavailable, UsageError
-from sr_edge.whole_file import require_output_file, whole_file
+from sr_edge.files.whole_file import require_output_file, whole_file
 
 DEBIAN_PACKAGES = (
     "gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-python3-plugin-loader python3-gst-1.0 "

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sr_edge.errors import FrameError
+from sr_edge.files.whole_file import whole_file
 from sr_edge.frames import Picture, PictureMetadata
 from sr_edge.image_files.formats import WRITTEN_FORMAT_OF_SUFFIX, WRITTEN_FORMATS, WrittenFormat
 from sr_edge.image_files.kept_metadata import storable
@@ -18,7 +19,6 @@ from sr_edge.image_files.metadata import XMP_KEYWORD
 from sr_edge.image_files.png_chunks import with_chunks
 from sr_edge.image_files.sixteen_bit import png_from_samples
 from sr_edge.image_files.tiff.write import tiff_from_picture
-from sr_edge.whole_file import whole_file
 
 _INCHES_PER_METRE = 1 / 0.0254
 

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from sr_edge.bundle.archive import contains_manifest
-from sr_edge.file_headers import HEADER_BYTES, is_onnx, is_pickle, is_safetensors, is_zip
+from sr_edge.files.headers import HEADER_BYTES, is_onnx, is_pickle, is_safetensors, is_zip
 
 BUNDLE_SUFFIXES = (".sredge", ".zip")
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pkl", ".bin", ".th")

@@ -13,6 +13,7 @@ import onnx
 from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, Artifact, ArtifactKind, Bundle, GoldenFrame, Manifest, sha256_of
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.frames import Batch, Picture, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.model_sources.onnx_file import OnnxModel
@@ -21,7 +22,6 @@ from sr_edge.model_sources.onnx_file.precisions import GraphPrecisions
 from sr_edge.model_sources.onnx_file.rewrites.frames import INPUT
 from sr_edge.model_sources.onnx_file.sizes import photograph
 from sr_edge.spec import FrameFormat, Precision, TileSpec
-from sr_edge.unfinished import temporary_folder
 
 RANDOM_OPERATORS = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}

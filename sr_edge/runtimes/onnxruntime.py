@@ -14,6 +14,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]  # ships no types
 
 from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.engine.cores import physical_cores
 from sr_edge.runtimes.engine.executed import Executed, executed_precision, require_possible
@@ -22,7 +23,6 @@ from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, Engine
 from sr_edge.runtimes.engine.vendor_errors import vendor_errors
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.spec import ActivationType, FrameFormat, Precision
-from sr_edge.unfinished import temporary_folder
 
 NAME = "onnxruntime"
 OPTIMIZATION_OPTION = "graph_optimization_level"

@@ -19,10 +19,10 @@ from onnx import TensorProto
 from sr_edge.bundle import Bundle
 from sr_edge.errors import ExportError, UsageError
 from sr_edge.export.graph.view import graph_inputs
+from sr_edge.files.unfinished import unfinished_folder
 from sr_edge.serving.layout import TritonOptions
 from sr_edge.serving.served_graph import load_served_graph
 from sr_edge.spec import ModelCard, Precision
-from sr_edge.unfinished import unfinished_folder
 
 CONFIG_FILE = "config.pbtxt"
 VERSION_FOLDER = "1"

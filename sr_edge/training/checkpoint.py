@@ -13,9 +13,9 @@ import torch
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import TrainingError
+from sr_edge.files.whole_file import whole_file
 from sr_edge.image_files import list_pictures
 from sr_edge.training.recipe import Recipe
-from sr_edge.whole_file import whole_file
 
 ENTRIES = ("network", "average", "optimizer", "objective", "step", "psnr_db", "seconds", "recipe")
 WANTED = "a checkpoint of sr-edge train"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from sr_edge.whole_file import whole_file
+from sr_edge.files.whole_file import whole_file
 
 LOG = "log.csv"
 COLUMNS = ("step", "minutes", "learning_rate", "loss", "psnr_db")

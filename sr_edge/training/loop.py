@@ -18,6 +18,8 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr_edge.errors import TrainingError, TrainingInterrupted
+from sr_edge.files.unfinished import remove_unfinished
+from sr_edge.files.whole_file import whole_file
 from sr_edge.models.loading.weights import learned_state
 from sr_edge.spec import Precision
 from sr_edge.training.checkpoint import REMEDY, read_checkpoint, write_checkpoint
@@ -29,8 +31,6 @@ from sr_edge.training.processes import Processes
 from sr_edge.training.recipe import OptimizerName, Recipe
 from sr_edge.training.stopping import deferred_signals
 from sr_edge.training.validation import mean_psnr_db
-from sr_edge.unfinished import remove_unfinished
-from sr_edge.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sr_edge.errors import UsageError
+from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import build_network, load_model
 from sr_edge.models.registry import find_architecture
 from sr_edge.spec import Precision
@@ -25,7 +26,6 @@ from sr_edge.training.losses.vgg import VGG19Features, load_vgg19
 from sr_edge.training.processes import Processes, join_processes
 from sr_edge.training.recipe import Recipe
 from sr_edge.training.validation import mean_bicubic_psnr_db, mean_psnr_db, psnr_by_picture
-from sr_edge.whole_file import require_output_file, whole_file
 
 CURVE = "curve.png"
 

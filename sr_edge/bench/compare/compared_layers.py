@@ -21,8 +21,8 @@ from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.checks.layer_diff import InstrumentedModel, LayerDifference, compare_layers
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.view import read_onnx
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.spec import Precision, StageProgress
-from sr_edge.unfinished import temporary_folder
 
 TOLERANCES: Mapping[Precision, float] = {
     Precision.FP32: 1e-3,

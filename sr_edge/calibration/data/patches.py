@@ -13,10 +13,10 @@ from sr_edge.calibration.data.patch import Batch, HeldOut
 from sr_edge.calibration.data.picture_checks import PictureChecks
 from sr_edge.channels import batch_for_network, frame_of
 from sr_edge.errors import CalibrationError, FrameError
+from sr_edge.files.headers import is_playlist
 from sr_edge.frames import Frame
 from sr_edge.image_files import is_picture, note_about_others, read_picture, scan_folder
 from sr_edge.opacity import with_visible_colours
-from sr_edge.playlist import is_playlist
 from sr_edge.spec import RGB, TileSpec
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sr_edge.errors import CalibrationError
-from sr_edge.whole_file import whole_file
+from sr_edge.files.whole_file import whole_file
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -27,7 +27,7 @@ from sr_edge.camera.pipeline.frame_upscaler import FrameUpscaler
 from sr_edge.camera.pipeline.loop import Loop
 from sr_edge.camera.pipeline.options import LoopOptions
 from sr_edge.errors import SrEdgeError, StreamError, UsageError
-from sr_edge.whole_file import require_output_file
+from sr_edge.files.whole_file import require_output_file
 
 OnFrame = Callable[[int, int], None]
 """Called with the number of finished frames, including those of an interrupted run, and the approximate total; the

@@ -28,7 +28,7 @@ from sr_edge.camera.media.declared import ALPHA_TAG, STEREO_TAG, TIMECODE_TAG
 from sr_edge.camera.media.decoding import packets_of
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.passthrough import OtherStream, is_cover
-from sr_edge.whole_file import sync_to_disk, whole_file
+from sr_edge.files.whole_file import sync_to_disk, whole_file
 
 _SUGGESTED_CONTAINERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}
 _MAX_TIMESCALE = 2**31 - 1

@@ -22,7 +22,7 @@ from sr_edge.camera.media.nearest_format import NearestFormat, nearest_format
 from sr_edge.camera.media.orientation import Matrix, display_matrix
 from sr_edge.camera.media.passthrough import OtherStream, is_cover, other_stream
 from sr_edge.errors import FrameError, StreamError
-from sr_edge.playlist import is_playlist
+from sr_edge.files.headers import is_playlist
 
 _TEXT_FORMAT = "tty"
 """FFmpeg's demuxer that renders any text file as the screen of a terminal."""

@@ -37,7 +37,7 @@ from sr_edge.camera.media.encoder_settings import scheduling_kept
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.errors import StreamError, UsageError
-from sr_edge.whole_file import whole_file
+from sr_edge.files.whole_file import whole_file
 
 SEGMENT_FRAMES = 60
 """Two seconds of most videos: the most work that an interruption costs, and the largest distance between key frames."""

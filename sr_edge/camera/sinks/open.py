@@ -16,7 +16,7 @@ from sr_edge.camera.sinks.raw import RawSink
 from sr_edge.camera.sinks.reconnect import ReconnectingSink
 from sr_edge.camera.sinks.simple import NullSink
 from sr_edge.errors import StreamError, UsageError
-from sr_edge.whole_file import require_output_file
+from sr_edge.files.whole_file import require_output_file
 
 SINKS = (
     "a video file (.mp4, .mov, .mkv, .ts), rtsp://, rtmp://, srt:// or udp:// address, "

@@ -22,7 +22,7 @@ from av.container import core
 
 from sr_edge.address import scheme_of
 from sr_edge.errors import StreamError
-from sr_edge.playlist import is_playlist
+from sr_edge.files.headers import is_playlist
 
 NETWORK_PROTOCOLS = "http,https,httpproxy,tls,tcp,crypto,data"
 FILE_PROTOCOLS = "file,crypto,data"

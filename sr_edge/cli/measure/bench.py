@@ -28,7 +28,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.whole_file import require_output_file
+from sr_edge.files.whole_file import require_output_file
 
 
 def bench(

@@ -19,7 +19,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.whole_file import require_output_file
+from sr_edge.files.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from rich.console import Group

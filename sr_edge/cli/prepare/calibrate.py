@@ -29,8 +29,8 @@ from sr_edge.cli.options import (
     read_targets,
 )
 from sr_edge.errors import CalibrationInterrupted, FrameError
+from sr_edge.files.whole_file import require_output_file
 from sr_edge.spec import Precision
-from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -10,8 +10,8 @@ import typer
 
 from sr_edge.cli.options import AnyIoOption, BundleArgument, FloatPrecisionOption, JsonOption, PrecisionOption
 from sr_edge.cli.terminal import print_line
+from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.spec import Precision
-from sr_edge.whole_file import require_output_file, whole_file
 
 if TYPE_CHECKING:
     from sr_edge.runtimes.tensorrt.cache import StoredEngine

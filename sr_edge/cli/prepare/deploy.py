@@ -36,7 +36,7 @@ from sr_edge.cli.options import (
     read_settings,
     read_targets,
 )
-from sr_edge.whole_file import require_output
+from sr_edge.files.whole_file import require_output
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -28,8 +28,8 @@ from sr_edge.cli.options import (
     read_settings,
     read_targets,
 )
+from sr_edge.files.whole_file import require_output_file
 from sr_edge.spec import FrameFormat, TileSpec
-from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.calibration.data.patch import Batch

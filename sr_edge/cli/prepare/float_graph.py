@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.errors import BundleError
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.spec import RGB, Precision, TileSpec
-from sr_edge.unfinished import temporary_folder
 
 if TYPE_CHECKING:
     from sr_edge.model_sources import NetworkChoice

@@ -11,9 +11,9 @@ import typer
 from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.options import BundleArgument, FloatPrecisionOption, IoOption, JsonOption, PrecisionOption
 from sr_edge.errors import UsageError
+from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.serving.layout import InstanceKind, ServingBackend, TritonOptions
 from sr_edge.spec import FrameFormat, Precision
-from sr_edge.whole_file import require_output_file, whole_file
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle

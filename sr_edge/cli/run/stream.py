@@ -55,8 +55,8 @@ from sr_edge.cli.run.stream_options import (
 )
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
+from sr_edge.files.whole_file import require_output_file
 from sr_edge.spec import Precision
-from sr_edge.whole_file import require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.camera import (

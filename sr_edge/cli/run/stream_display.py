@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sr_edge.bundle.plain import json_text
 from sr_edge.cli.terminal import is_live_terminal, print_line, replace_line
-from sr_edge.whole_file import whole_file
+from sr_edge.files.whole_file import whole_file
 
 if TYPE_CHECKING:
     from sr_edge.camera import LatencySummary, StreamReport

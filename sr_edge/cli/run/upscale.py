@@ -39,8 +39,8 @@ from sr_edge.cli.run.upscale_video import (
     video_summary,
 )
 from sr_edge.errors import FrameError
+from sr_edge.files.whole_file import require_output, require_output_file
 from sr_edge.spec import Precision
-from sr_edge.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
     from sr_edge.camera.file.job import VideoJob, VideoResult

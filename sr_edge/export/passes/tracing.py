@@ -19,9 +19,9 @@ from sr_edge.errors import ExportError, SrEdgeError
 from sr_edge.export.graph.vendor_errors import exporter_reason
 from sr_edge.export.graph.view import default_opset
 from sr_edge.export.passes.native_output import NativeOutput, captured_native_output
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.spec import RGB, TileSpec
-from sr_edge.unfinished import temporary_folder
 
 OPSET = 17
 INPUT_NAME = "input"

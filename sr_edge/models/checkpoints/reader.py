@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sr_edge.bundle import sha256_of
 from sr_edge.errors import WeightsError
-from sr_edge.file_headers import is_onnx, is_pickle, is_safetensors, is_zip
+from sr_edge.files.headers import is_onnx, is_pickle, is_safetensors, is_zip
 from sr_edge.models.checkpoints.bounds import (
     COPY_AGAIN,
     MAX_CANDIDATES,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.errors import EngineError, RuntimeUnavailable, SrEdgeError, UsageError
+from sr_edge.files.whole_file import whole_file
 from sr_edge.runtimes.engine.host_format import graph_shape
 from sr_edge.runtimes.tensorrt.api import (
     Flavour,
@@ -28,7 +29,6 @@ from sr_edge.runtimes.tensorrt.log import EngineLayer, Listener, process_log
 from sr_edge.runtimes.tensorrt.network import MemoryEstimate, NetworkTypes, estimate_memory, network_types
 from sr_edge.runtimes.tensorrt.options import SIZES_FORM, BuildOptions, Compatibility, SizeRange
 from sr_edge.spec import RGB, FrameFormat, OnEvent, StageProgress
-from sr_edge.whole_file import whole_file
 
 _MIB = 2**20
 

@@ -21,10 +21,10 @@ from typing import TextIO
 
 from sr_edge.bundle.plain import from_plain, json_text, to_plain
 from sr_edge.errors import BundleError, EngineError, UsageError
+from sr_edge.files.unfinished import remove_unfinished
+from sr_edge.files.whole_file import whole_file
 from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import OnEvent, Precision
-from sr_edge.unfinished import remove_unfinished
-from sr_edge.whole_file import whole_file
 
 FOLDER_VARIABLE = "SR_EDGE_CACHE"
 _SECRET_FILE = "maker.key"

@@ -9,7 +9,7 @@ import pytest
 
 from sr_edge.errors import BundleError, FrameError, PrecisionUnavailable, UnknownNameError, UsageError
 from sr_edge.frames import require_frame
-from sr_edge.runtimes import open_frame_session, open_session
+from sr_edge.model_sources import open_frame_session, open_session
 from sr_edge.spec import Precision, member_of
 from tests.bundle.bundles import write
 from tests.expected_errors import raises

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sr_edge.errors import UsageError
-from sr_edge.unfinished import unfinished_file
+from sr_edge.files.unfinished import unfinished_file
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.unfinished import remove_unfinished, temporary_folder, unfinished_folder
-from sr_edge.whole_file import whole_file
+from sr_edge.files.unfinished import remove_unfinished, temporary_folder, unfinished_folder
+from sr_edge.files.whole_file import whole_file
 
 
 @contextmanager
@@ -37,8 +37,8 @@ def test_the_next_run_removes_what_a_killed_process_left(tmp_path: Path) -> None
     program = f"""
 import sys, time
 from pathlib import Path
-from sr_edge.unfinished import unfinished_folder
-from sr_edge.whole_file import whole_file
+from sr_edge.files.unfinished import unfinished_folder
+from sr_edge.files.whole_file import whole_file
 with whole_file(Path("{tmp_path}/a.txt")) as file, unfinished_folder(Path("{tmp_path}/net")) as folder:
     file.write_text("half")
     (folder / "inner").write_text("half")

@@ -1,15 +1,20 @@
-"""Recognises the kinds of files in which networks are shared by their first bytes."""
+"""Recognises files by their first bytes: those in which networks are shared, and playlists."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 HEADER_BYTES = 64
-"""How many bytes of a file the functions of this module need."""
+"""How many bytes of a file the functions need that take its header."""
 
 _ZIP = b"PK\x03\x04"
 _PICKLES = (b"\x80", b"(", b"]", b"}", b"c", b"l")
 _IR_VERSION_TAG = 0x08
 _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 """The field numbers of ONNX's ModelProto."""
+
+_PLAYLIST_HEADER_BYTES = 2048
+_PLAYLISTS = (b"#EXTM3U", b"<MPD", b"ffconcat version")
 
 
 def is_zip(header: bytes) -> bool:
@@ -31,3 +36,18 @@ def is_onnx(header: bytes) -> bool:
     if len(header) < 3 or header[0] != _IR_VERSION_TAG or not 1 <= header[1] < 0x40 or is_safetensors(header):
         return False
     return header[2] >> 3 in _MODEL_FIELDS and header[2] & 7 in (0, 2)
+
+
+def is_playlist(path: Path) -> bool:
+    """Whether a regular file begins as an HLS, DASH or concat playlist does.
+
+    FFmpeg reads playlists like videos, but they refer to other files, perhaps without end.
+    """
+    if not path.is_file():  # a named pipe could not be opened a second time
+        return False
+    try:
+        with path.open("rb") as file:
+            header = file.read(_PLAYLIST_HEADER_BYTES)
+    except OSError:
+        return False
+    return any(mark in header for mark in _PLAYLISTS)

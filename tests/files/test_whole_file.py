@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sr_edge.errors import UsageError
-from sr_edge.whole_file import require_output, require_output_file, whole_file
+from sr_edge.files.whole_file import require_output, require_output_file, whole_file
 from tests.expected_errors import raises
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_may_not_be_written_is_noticed(tmp_path: Path, bound_by_righ
     program = f"""
 from pathlib import Path
 from sr_edge.errors import UsageError
-from sr_edge.whole_file import require_output_file
+from sr_edge.files.whole_file import require_output_file
 try:
     require_output_file(Path("{tmp_path}/a"))
 except UsageError as error:
@@ -85,7 +85,7 @@ def test_a_read_only_file_system_is_noticed(tmp_path: Path) -> None:
     tried = unshare and subprocess.run([unshare, "-rm", "sh", "-c", mount], capture_output=True, check=False)
     if not tried or tried.returncode:
         pytest.skip("user namespaces with mounts are not allowed here")
-    program = f"from pathlib import Path; from sr_edge.whole_file import *; require_output(Path('{tmp_path}/a'))"
+    program = f"from pathlib import Path; from sr_edge.files.whole_file import *; require_output(Path('{tmp_path}/a'))"
     script = f'{mount} && {sys.executable} -c "{program}"'
     done = subprocess.run([str(unshare), "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert "UsageError" in done.stderr
