@@ -6,7 +6,7 @@ VENV_PY := .venv/bin/python
 PYTEST_OPTIONS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-services check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
+.PHONY: help venv demo test test-services check docs bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,6 +25,9 @@ test-services: venv ## the tests that need a server, a browser or a long run (GS
 
 check: venv ## what must be green before a commit: lint, format, types, import layers, tests
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check
+
+docs: venv ## the documentation as a site with the API reference, in build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet && echo "wrote build/site/index.html"
 
 bench: venv ## every published figure again (about an hour); writes docs/benchmarks.md
 	@$(VENV_PY) benchmarks/run_all.py
