@@ -6,7 +6,11 @@ VENV_PY := .venv/bin/python
 PYTEST_OPTIONS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help venv demo test test-services fuzz check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
+=======
+.PHONY: help venv demo test test-services check docs bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
+>>>>>>> w-docs
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +32,9 @@ fuzz: venv ## 2,000 hostile inputs: bundles, models, pictures, videos, servers, 
 
 check: venv ## what must be green before a commit: lint, format, types, import layers, tests
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/check
+
+docs: venv ## the documentation as a site with the API reference, in build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet && echo "wrote build/site/index.html"
 
 bench: venv ## every published figure again (about an hour); writes docs/benchmarks.md
 	@$(VENV_PY) benchmarks/run_all.py
