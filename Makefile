@@ -6,11 +6,7 @@ VENV_PY := .venv/bin/python
 PYTEST_OPTIONS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help venv demo test test-services fuzz check bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
-=======
-.PHONY: help venv demo test test-services check docs bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
->>>>>>> w-docs
+.PHONY: help venv demo test test-services fuzz check docs bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
