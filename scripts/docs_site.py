@@ -22,11 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_PACKAGES = {
     "sr_edge": "Top level",
     "sr_edge.models": "Networks",
+    "sr_edge.model_sources": "Model files",
     "sr_edge.export": "Export",
     "sr_edge.calibration": "INT8",
     "sr_edge.deploy": "Deployment",
     "sr_edge.bundle": "Bundles",
     "sr_edge.runtimes": "Runtimes",
+    "sr_edge.image_files": "Image files",
     "sr_edge.camera": "Cameras and video",
     "sr_edge.bench": "Measurements",
     "sr_edge.serving": "Triton and trtexec",

@@ -66,7 +66,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_other_hosts(tm
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     page = (tmp_path / "api" / "sr_edge.html").read_text(encoding="utf-8")
-    homes = ("sr_edge.runtimes.open_session", "sr_edge.upscaler.Upscaler")
+    homes = ("sr_edge.model_sources.open_session", "sr_edge.upscaler.Upscaler")
     assert all(f'id="{home}"' in page for home in homes)
     loaded = [path for path in tmp_path.rglob("*.html") if 'src="http' in path.read_text(encoding="utf-8")]
     assert not loaded
