@@ -39,7 +39,7 @@ def _is_open(descriptor: int) -> bool:
 
 
 def flush_stdout(is_discarding: bool = False) -> None:
-    """Writes what stdout holds back, so that a failure is noticed here and not by Python when the program ends.
+    """Writes what stdout has buffered, so that a failure is noticed here and not by Python when the program ends.
 
     Args:
         is_discarding: Whether what cannot be written is discarded, because an error has been reported already.
@@ -56,7 +56,7 @@ def flush_stdout(is_discarding: bool = False) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Connects the stream to /dev/null, where Python can write what it still holds."""
+    """Connects the stream to /dev/null, where Python can write what it has still buffered."""
     null = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):
         os.dup2(null, stream.fileno())

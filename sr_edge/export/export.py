@@ -28,7 +28,6 @@ from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata, write_metadata
 from sr_edge.export.graph.patches import CheckPatch, Patch, PatchKind, check_patches
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.tracing import trace
 from sr_edge.export.passes.uint8_io import wrap_uint8
@@ -43,6 +42,7 @@ from sr_edge.export.proof import (
 from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
+from sr_edge.printable import one_line
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 DISTRIBUTION = "sr-edge"
@@ -196,14 +196,14 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the graph is not valid ONNX: {one_line(error)}") from error
+        raise ExportError(f"the graph is not valid ONNX: {one_line(str(error))}") from error
     data: bytes = model.SerializeToString(deterministic=True)
     try:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(data)
     except OSError as error:
         raise ExportError(
-            f"cannot write {path}: {error.strerror or one_line(error)}",
+            f"cannot write {path}: {error.strerror or one_line(str(error))}",
             found=path,
             remedy="choose another file with -o",
         ) from error
@@ -317,7 +317,7 @@ def _require_dynamic_sizes(graph: onnx.ModelProto, model: LoadedModel, tile: Til
         try:
             compare_with_network(graph, model.module, photographs[:1]).require_within(_LEAVE_DYNAMIC_OUT)
         except Exception as error:  # ours, and whatever the network raises for a size that it cannot process
-            reason = error.problem if isinstance(error, SrEdgeError) else one_line(error)
+            reason = error.problem if isinstance(error, SrEdgeError) else one_line(str(error))
             raise ExportError(
                 f"{model.card.name} does not allow dynamic sizes: traced at {tile} it is wrong at {other} ({reason})",
                 found=str(other),

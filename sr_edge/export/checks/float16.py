@@ -35,9 +35,9 @@ from sr_edge.export.graph.onnxruntime_run import (
     run_session,
 )
 from sr_edge.export.graph.patches import CheckPatch, PatchKind
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import view_graph
 from sr_edge.metrics import LOST, Fidelity, cost_of_noise_db, fidelity
+from sr_edge.printable import one_line
 from sr_edge.spec import Control
 
 QUALITY_DB = 40.0
@@ -188,7 +188,7 @@ def _evaluator(model: onnx.ModelProto, kernels: Sequence[type[OpRun]]) -> Refere
         return ReferenceEvaluator(model, new_ops=list(kernels))
     except Exception as error:  # onnx raises its own types for an operator without a kernel
         raise ExportError(
-            f"the float16 check cannot compute this graph: {one_line(error)}", remedy=_DEPLOY_IN_FP32
+            f"the float16 check cannot compute this graph: {one_line(str(error))}", remedy=_DEPLOY_IN_FP32
         ) from error
 
 
@@ -251,7 +251,7 @@ def _results(node: Any, inputs: Sequence[Any], name: str) -> Sequence[Tensor]:
         result: Sequence[Tensor] = node.run(*inputs)
     except Exception as error:  # whatever numpy, onnx or ONNX Runtime raise for an index, a shape or an unknown mode
         raise ExportError(
-            f"in float16 node {name!r} fails: {one_line(error)}", found=name, remedy=_KEEP_IN_FLOAT32
+            f"in float16 node {name!r} fails: {one_line(str(error))}", found=name, remedy=_KEEP_IN_FLOAT32
         ) from error
     return result
 

@@ -10,8 +10,8 @@ import onnx
 
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import BundleError, ExportError
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import scalar_inputs
+from sr_edge.printable import one_line
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 
 METADATA_KEY = "sr_edge"
@@ -90,5 +90,7 @@ def read_metadata(model: onnx.ModelProto) -> GraphMetadata:
         return from_plain(GraphMetadata, json.loads(text), "metadata")
     except (BundleError, json.JSONDecodeError) as error:
         raise ExportError(
-            f"the metadata of the ONNX file is damaged: {one_line(error)}", found=METADATA_KEY, remedy="export it again"
+            f"the metadata of the ONNX file is damaged: {one_line(str(error))}",
+            found=METADATA_KEY,
+            remedy="export it again",
         ) from error

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
-from sr_edge.export.graph.vendor_errors import one_line
+from sr_edge.printable import one_line
 
 Tensor = npt.NDArray[Any]  # the element type is the one that the graph declares
 Tensors = Mapping[str, Tensor]
@@ -50,7 +50,7 @@ def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> or
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise ExportError(
-            f"ONNX Runtime refuses the graph: {one_line(error)}", found=model if isinstance(model, Path) else None
+            f"ONNX Runtime refuses the graph: {one_line(str(error))}", found=model if isinstance(model, Path) else None
         ) from error
 
 
@@ -67,7 +67,7 @@ def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Ten
         shapes = {name: value.shape for name, value in inputs.items()}
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ExportError(
-            f"ONNX Runtime cannot run the graph on the inputs {listed}: {one_line(error)}", found=shapes
+            f"ONNX Runtime cannot run the graph on the inputs {listed}: {one_line(str(error))}", found=shapes
         ) from error
 
 

@@ -15,11 +15,6 @@ _SCOPE = re.compile(r"scope: (\S+)")
 _END = re.compile(r"\s*(?:\[Caused by|\(node defined in|Please feel free to|Defined at:|\n|graph\()")
 
 
-def one_line(error: BaseException) -> str:
-    """The message of another library's exception without its line breaks."""
-    return " ".join(str(error).split())
-
-
 def exporter_reason(error: Exception, printed: str) -> str:
     """The reason why an export failed, with the module of the network where that is known.
 

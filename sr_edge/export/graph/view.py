@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.errors import ExportError
-from sr_edge.export.graph.vendor_errors import one_line
+from sr_edge.printable import one_line
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -99,7 +99,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ExportError(f"{path} does not exist", found=path, remedy="pass an .onnx file") from error
     except Exception as error:  # protobuf's and onnx's parse errors share no base class
         raise ExportError(
-            f"{path} is not a readable ONNX file: {one_line(error)}", found=path, remedy="export it again"
+            f"{path} is not a readable ONNX file: {one_line(str(error))}", found=path, remedy="export it again"
         ) from error
     if not model.graph.node:
         raise ExportError(f"{path} has no graph", found=path, remedy="export it again")
@@ -115,7 +115,7 @@ def view_graph(model: onnx.ModelProto) -> GraphView:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        raise ExportError(f"the graph's shapes or types contradict each other: {one_line(error)}") from error
+        raise ExportError(f"the graph's shapes or types contradict each other: {one_line(str(error))}") from error
     shapes: dict[str, Shape] = {}
     types: dict[str, int] = {}
     graph = inferred.graph

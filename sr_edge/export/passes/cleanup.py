@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 
 from sr_edge.errors import ExportError
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import captured_tensors, default_opset, view_graph
 from sr_edge.export.passes.pass_result import PassResult
+from sr_edge.printable import one_line
 
 
 def raise_opset(model: onnx.ModelProto, oldest: int) -> PassResult:
@@ -25,7 +25,7 @@ def raise_opset(model: onnx.ModelProto, oldest: int) -> PassResult:
         converted = onnx.version_converter.convert_version(model, oldest)
     except Exception as error:  # the converter raises its own types and RuntimeError
         raise ExportError(
-            f"onnx cannot convert the graph from opset {opset} to {oldest}: {one_line(error)}",
+            f"onnx cannot convert the graph from opset {opset} to {oldest}: {one_line(str(error))}",
             found=opset,
             wanted=oldest,
             remedy="export it again at opset 17",

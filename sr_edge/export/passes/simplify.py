@@ -6,9 +6,9 @@ import onnx
 import onnxsim  # type: ignore[import-untyped]
 
 from sr_edge.errors import ExportError
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.passes.native_output import captured_native_output
 from sr_edge.export.passes.pass_result import PassResult
+from sr_edge.printable import one_line
 
 
 def simplify(model: onnx.ModelProto) -> PassResult:
@@ -26,7 +26,7 @@ def simplify(model: onnx.ModelProto) -> PassResult:
         with captured_native_output():  # onnxsim warns about every constant that it cannot fold at once
             simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises whatever its C++ core throws
-        raise ExportError(f"onnxsim could not simplify the graph: {one_line(error)}") from error
+        raise ExportError(f"onnxsim could not simplify the graph: {one_line(str(error))}") from error
     if _content(simplified) == _content(model):
         return PassResult(model, False, "onnxsim found nothing to fold or to remove")
     before, after = len(model.graph.node), len(simplified.graph.node)

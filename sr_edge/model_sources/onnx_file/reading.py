@@ -8,9 +8,9 @@ import onnx
 from onnx.inliner import inline_local_functions
 
 from sr_edge.errors import ExportError, SrEdgeError
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import default_opset
 from sr_edge.model_sources.onnx_file.external_data import MAX_BYTES, graphs_of, load_external_data
+from sr_edge.printable import one_line
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _COPY_AGAIN = "copy the file again"
@@ -85,7 +85,7 @@ def _require_valid(model: onnx.ModelProto, path: Path) -> None:
         if custom is not None:
             raise _custom_operator_error(custom, path) from error
         raise ExportError(
-            f"{path} is not a valid ONNX model: {one_line(error)}", found=path, remedy="export it again"
+            f"{path} is not a valid ONNX model: {one_line(str(error))}", found=path, remedy="export it again"
         ) from error
 
 
@@ -106,7 +106,7 @@ def _without_functions(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return inline_local_functions(model)
     except Exception as error:  # a RuntimeError of onnx's C++ core
         raise ExportError(
-            f"{path} has functions that onnx cannot inline: {one_line(error)}",
+            f"{path} has functions that onnx cannot inline: {one_line(str(error))}",
             found=tuple(function.name for function in model.functions),
             remedy="export it again without functions",
         ) from error

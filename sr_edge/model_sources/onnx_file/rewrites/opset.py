@@ -7,9 +7,9 @@ import re
 import onnx
 from onnx.inliner import inline_selected_functions
 
-from sr_edge.export.graph.vendor_errors import one_line
 from sr_edge.export.graph.view import default_opset, graph_inputs
 from sr_edge.model_sources.onnx_file.external_data import graphs_of
+from sr_edge.printable import one_line
 
 OPSET = 17
 IR_VERSION = 8
@@ -34,7 +34,7 @@ def with_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
         converted = onnx.version_converter.convert_version(lowered, OPSET)
         onnx.checker.check_model(converted)
     except Exception as error:  # the converter and the checker raise types of their own and RuntimeError
-        reason = _operator_of(one_line(error))
+        reason = _operator_of(one_line(str(error)))
         return model, f"opset {opset} kept, as onnx cannot convert {reason} to opset {OPSET}"
     return _with_ir_version(converted), f"opset {opset} converted to {OPSET}"
 
