@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 
 from sr_edge.controls import Controls
-from sr_edge.errors import WeightsError
+from sr_edge.errors import TileError, WeightsError
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file import OnnxModel
-from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
+from sr_edge.model_sources.onnx_file.other_sizes import with_open_sizes
+from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureGraph, PictureRunner
 from sr_edge.model_sources.onnx_file.rewrites.float32 import with_float32
 from sr_edge.spec import TileSpec
 
@@ -50,32 +51,45 @@ class ReferenceFile:
         return self.model.graph(tile)
 
     def run(self, batch: Batch, setting: Controls, optimize: bool = True) -> Batch:
-        self._require_size(batch)
-        runner = self._optimized if optimize else self._plain
-        source, result = self.model.reference.input.in_float32(), self.model.reference.output.in_float32()
+        size = TileSpec(*batch.shape[2:])
+        is_own_size = self.fixed_tile in (None, size)
+        runner = self._at_other_size(size) if not is_own_size else self._optimized if optimize else self._plain
+        source, result = self._float32.input, self._float32.output
         return result.decode(runner.run(source.port.name, source.encode(batch), setting)[result.port.name])
 
-    def _require_size(self, batch: Batch) -> None:
-        size = TileSpec(*batch.shape[2:])
-        if self.fixed_tile not in (None, size):
-            raise WeightsError(
-                f"{self.path.name} runs on images of {self.fixed_tile} alone, not of {size}",
-                found=size,
-                wanted=self.fixed_tile,
-                remedy="give a file of the network with dynamic height and width",
-            )
+    def _at_other_size(self, size: TileSpec) -> PictureRunner:
+        """Opens a file of one size to another one, at which tiles are compared with a whole image.
+
+        Raises:
+            WeightsError: the file computes something else there, or cannot run.
+        """
+        if self.fixed_tile is not None and size not in self._other_sizes:
+            try:
+                opened = with_open_sizes(self._float32, self.fixed_tile, size, self.model.card.scale, self.path)
+            except TileError as error:
+                raise WeightsError(error.problem, found=error.found, wanted=error.wanted) from error
+            self._other_sizes[size] = PictureRunner(opened, self.model.card.controls)
+        return self._other_sizes[size]
 
     @cached_property
-    def _float32(self) -> onnx.ModelProto:
-        return with_float32(self.model.reference.model)[0]
+    def _other_sizes(self) -> dict[TileSpec, PictureRunner]:
+        return {}
+
+    @cached_property
+    def _float32(self) -> PictureGraph:
+        reference = self.model.reference
+        widened, _ = with_float32(reference.model)
+        return replace(
+            reference, model=widened, input=reference.input.in_float32(), output=reference.output.in_float32()
+        )
 
     @cached_property
     def _optimized(self) -> PictureRunner:
-        return PictureRunner(self._float32, self.model.card.controls)
+        return PictureRunner(self._float32.model, self.model.card.controls)
 
     @cached_property
     def _plain(self) -> PictureRunner:
-        return PictureRunner(self._float32, self.model.card.controls, optimize=False)
+        return PictureRunner(self._float32.model, self.model.card.controls, optimize=False)
 
 
 def _step(picture: PictureFormat) -> float:

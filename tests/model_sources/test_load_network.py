@@ -18,9 +18,9 @@ from sr_edge.export.export import export_onnx
 from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.metadata import Form
 from sr_edge.model_sources import NetworkChoice, load_network
-from sr_edge.models import bundled_weights, load_model
+from sr_edge.models import LoadedModel, bundled_weights, load_model
 from sr_edge.models.reference import reference_frame
-from sr_edge.spec import FrameFormat, TileSpec
+from sr_edge.spec import Control, FrameFormat, ModelCard, TileSpec
 from tests.expected_errors import raises
 from tests.model_sources.small_files import SCALE, small_file
 
@@ -104,6 +104,17 @@ def test_a_file_of_one_size_has_it_as_its_tile_and_is_tried_at_others(tmp_path: 
         load_network(NetworkChoice(str(path)), TileSpec(2, 2))
 
 
+def test_a_file_of_one_size_runs_on_whole_images_where_it_computes_the_same(tmp_path: Path) -> None:
+    fixed, dynamic = (
+        load_network(NetworkChoice(str(small_file(tmp_path / f"{size[0]}.onnx", size)))).module
+        for size in ((16, 24), ANY_SIZE)
+    )
+    image = torch.rand(1, 3, 16, 40, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(fixed(image), dynamic(image), atol=1e-6)
+    with raises(WeightsError, found=TileSpec(2, 2), wanted=TILE):
+        fixed(image[..., :2, :2])
+
+
 def test_an_exported_file_keeps_its_card(tmp_path: Path) -> None:
     model = load_model("convnet-tiny", 2)
     first = export_onnx(model, TILE, tmp_path / "first.onnx", io=FrameFormat.UINT8_NHWC)
@@ -185,6 +196,27 @@ def test_other_kinds_of_networks_are_loaded_as_before(tmp_path: Path) -> None:
     assert load_network(NetworkChoice(None, weights=weights())).card.scale == 2
     factory = f"{__name__.rpartition('.')[0]}.test_load_network:doubling"
     assert load_network(NetworkChoice(None, arch=factory, input_range=255.0)).card.input_range == 255.0
+
+
+class Dial(torch.nn.Module):
+    """Doubles the size and scales the brightness by its control."""
+
+    controls = (Control("gain", 1.0, 0.0, 2.0),)
+
+    def forward(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(x, scale_factor=2) * gain
+
+
+def test_the_controls_of_an_exported_file_are_kept_and_compared_at_their_extremes(tmp_path: Path) -> None:
+    card = ModelCard(name="dial", scale=2, parameters=0, controls=Dial.controls)
+    first = export_onnx(LoadedModel(Dial().eval(), card), TILE, tmp_path / "first.onnx")
+    again = load_network(NetworkChoice(str(first.path)))
+    image = torch.full((1, 3, 16, 24), 0.5)
+    assert float(again.module(image, torch.tensor([0.5])).max()) == 0.25
+    assert float(again.module(image).max()) == 0.5
+    report = export_onnx(again, TILE, tmp_path / "again.onnx")
+    assert report.metadata.card.controls == Dial.controls
+    assert [patch.patch for patch in report.parity.patches if "gain=2" in patch.patch]
 
 
 def doubling() -> torch.nn.Module:
