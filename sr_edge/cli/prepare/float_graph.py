@@ -47,7 +47,8 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
     other network is exported, such as an ONNX file in fp16.
 
     Raises:
-        CalibrationError: The file is not an ONNX model, or does not take the tile.
+        CalibrationError: The file does not take the tile.
+        ExportError: The ONNX file is damaged or unsafe.
         BundleError: The path is not a bundle, or the bundle has no float graph.
         UsageError: Options for PyTorch networks were given with a file or a bundle.
         SrEdgeError: The network could not be loaded or exported.
@@ -73,7 +74,9 @@ def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph
     """The ONNX file itself, or None if calibration cannot read its form, or another size is wanted."""
     from sr_edge.calibration.graph.load import reads_as_it_is
     from sr_edge.model_sources.networks import read_network_file
+    from sr_edge.model_sources.onnx_file.reading import read_model
 
+    read_model(path)  # refuses damaged and unsafe files before onnx opens the weights beside them
     if choice.channel_order != "rgb" or not reads_as_it_is(path):
         return None
     model = read_network_file(path, choice)

@@ -82,8 +82,9 @@ class PictureRunner:
         self._controls = {control.name: control.default for control in controls}
 
     def run(self, image: str, tensor: Tensor, setting: Controls | None = None) -> dict[str, Tensor]:
-        """All outputs for one input array; raises ExportError if the graph cannot run on it."""
-        return run_session(self._session, feed_of(image, tensor, {**self._controls, **(setting or {})}))
+        """All outputs that are tensors for one input array; raises ExportError if the graph cannot run on it."""
+        outputs = run_session(self._session, feed_of(image, tensor, {**self._controls, **(setting or {})}))
+        return {name: output for name, output in outputs.items() if isinstance(output, np.ndarray)}
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,19 @@ class Compact(nn.Module):
         return nn.functional.pixel_shuffle(self.body(x), 2) + nn.functional.interpolate(x, scale_factor=2)
 
 
+@pytest.mark.parametrize("command", ["calibrate", "inspect"])
+def test_external_weights_that_were_cut_short_are_named(
+    command: str, sr_edge: SrEdge, pictures: Path, tmp_path: Path
+) -> None:
+    path = small_file(tmp_path / "net.onnx", external=True)
+    weights = tmp_path / "net.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    options = ("--images", pictures, "-o", tmp_path / "int8.onnx") if command == "calibrate" else ()
+    outcome = sr_edge(command, path, "--json", *options)
+    error = json.loads(outcome.stdout)["error"]
+    assert (outcome.code, error["type"], error["remedy"]) == (1, "ExportError", "copy both files again")
+
+
 @pytest.mark.services
 def test_a_half_precision_graph_of_the_newer_exporter_becomes_a_bundle(
     sr_edge: SrEdge, pictures: Path, tmp_path: Path
