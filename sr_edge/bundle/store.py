@@ -110,6 +110,9 @@ class Bundle:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
+    def __repr__(self) -> str:
+        return f"<Bundle {self.path}: {self.manifest}>"
+
     def __enter__(self) -> Bundle:
         return self
 
