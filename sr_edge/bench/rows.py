@@ -98,8 +98,9 @@ class BenchReport:
         return html_report(self)
 
     def _fastest(self) -> str:
-        """The fastest variant that passed its self-test or has none, in a few words."""
-        passed = [row for row in self.rows if row.self_test is None or row.self_test.passed]
+        """The fastest variant that ran in its precision and did not fail its self-test, in a few words."""
+        as_named = [row for row in self.rows if row.spec and row.spec.ran is row.variant.precision]
+        passed = [row for row in as_named if row.self_test is None or row.self_test.passed]
         timed = [(row.latency.total.p50_ms, row.variant) for row in passed if row.latency]
         if not timed:
             return "not timed"
