@@ -25,9 +25,10 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _html_row(tag: str, headings: Sequence[str], cells: Sequence[str]) -> str:
-    sides = ("left" if heading in TEXT_HEADINGS else "right" for heading in headings)
+    alignments = ("left" if heading in TEXT_HEADINGS else "right" for heading in headings)
     cell_tags = (
-        f'<{tag} style="text-align: {side}">{escape(cell)}</{tag}>' for side, cell in zip(sides, cells, strict=True)
+        f'<{tag} style="text-align: {alignment}">{escape(cell)}</{tag}>'
+        for alignment, cell in zip(alignments, cells, strict=True)
     )
     return f"<tr>{''.join(cell_tags)}</tr>"
 

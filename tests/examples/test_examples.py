@@ -74,7 +74,9 @@ def test_a_script_without_arguments_says_how_to_call_it(script: Path, monkeypatc
     monkeypatch.setattr(sys, "argv", [str(script)])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(script), run_name="__main__")
-    assert f"python examples/{script.name} " in str(stopped.value.code)
+    usage = stopped.value.code
+    assert isinstance(usage, str)
+    assert f"python examples/{script.name} " in usage
 
 
 class WaitingUpscaler:
