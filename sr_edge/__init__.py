@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
+    from sr_edge import camera
     from sr_edge.bundle import Bundle, open_bundle
     from sr_edge.deploy import deploy_network
     from sr_edge.errors import SrEdgeError
@@ -31,6 +32,7 @@ __all__ = [
     "SrEdgeError",
     "TileSpec",
     "Upscaler",
+    "camera",
     "deploy_network",
     "export_onnx",
     "load_model",
@@ -48,6 +50,7 @@ _HOMES = {
     "SrEdgeError": "sr_edge.errors",
     "TileSpec": "sr_edge.spec",
     "Upscaler": "sr_edge.upscaler",
+    "camera": "sr_edge.camera",
     "deploy_network": "sr_edge.deploy",
     "export_onnx": "sr_edge.export",
     "load_model": "sr_edge.models",

@@ -119,6 +119,9 @@ class Bundle:
         if self._unpacked is not None:
             self._unpacked.close()
 
+    def __repr__(self) -> str:
+        return f"<Bundle {self.path}: {self.manifest}>"
+
     def __enter__(self) -> Bundle:
         return self
 
