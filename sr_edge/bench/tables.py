@@ -116,6 +116,11 @@ def caption(
     ]
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 round" or "2 rounds"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def machine_line(environment: Environment) -> str:
     """The computer, its clock and its load in one line."""
     machine = environment.machine
@@ -129,8 +134,9 @@ def machine_line(environment: Environment) -> str:
 def _timing(report: BenchReport, time_legend: str) -> list[str]:
     if not report.rounds:
         return []
+    rounds = count_of(report.rounds, "round")
     return [
-        f"Each variant processes one tile at a time. The variants are timed alternately, in {report.rounds} rounds "
+        f"Each variant processes one tile at a time. The variants are timed alternately, in {rounds} "
         f'after {report.warm_up} warm-up rounds. {time_legend} "MB peak" is the peak memory of a new process, minus '
         "its memory before the engine was loaded."
     ]
@@ -141,8 +147,9 @@ def _baseline(report: BenchReport) -> list[str]:
         return []
     scores = report.bicubic
     baseline = "bicubic interpolation reaches" if report.card.scale > 1 else "the images before restoration have"
+    pictures = count_of(len(scores.pictures), "original image")
     compared = (
-        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {len(scores.pictures)} original images, '
+        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {pictures}, '
         f"excluding a border of {report.card.scale} pixels; {baseline} {scores.psnr_y_db:.3f} dB "
         f"and {scores.ssim_y:.4f}."
     )
@@ -183,7 +190,7 @@ def _on_device(rows: Sequence[Row]) -> list[str | Table]:
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table()
     for heading in headings:
-        grid.add_column(heading, justify="left" if heading in TEXT_HEADINGS else "right", no_wrap=True)
+        grid.add_column(heading, justify="left" if heading in TEXT_HEADINGS else "right")
     for row in rows:
         grid.add_row(*row)
     return grid

@@ -39,14 +39,14 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint, ONNX file, or name of a model that `sr-edge models` lists. Optional with --weights or "
-        "--arch.",
+        help="Checkpoint, ONNX file, or name of a model that `sr-edge models` lists. Left out with --arch, which names "
+        "a function that builds a network of your own; may be left out with --weights.",
     ),
 ]
 ScaleOption = Annotated[
     int | None,
     typer.Option(
-        help="Magnification: 1, 2, 3, 4, 8 or 16. Default: detected in the checkpoint.",
+        help="Magnification: 1, 2, 3, 4, 8 or 16. Default: detected in the checkpoint, or by running the network.",
         show_default=False,
     ),
 ]

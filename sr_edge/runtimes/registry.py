@@ -218,7 +218,7 @@ def _no_artifact(
         )
     if runtime == "torch" and precision is not Precision.INT8 and not bundle.manifest.architecture:
         return PrecisionUnavailable(
-            f"{bundle.path.name} has no PyTorch network: it was made from a file that contains its own program",
+            f"{bundle.path.name} has no PyTorch network: it was made from an ONNX file or a TorchScript program",
             found=runtime,
             wanted="a bundle that was made from a checkpoint, a name or a factory",
             remedy="choose another runtime",

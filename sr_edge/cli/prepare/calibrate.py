@@ -47,8 +47,8 @@ GraphOrModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="ONNX file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with --weights "
-        "or --arch.",
+        help="ONNX file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Left out with --arch, "
+        "which names a function that builds a network of your own; may be left out with --weights.",
         show_default=False,
     ),
 ]
@@ -273,7 +273,7 @@ def _layer_table(report: CalibrationReport) -> Table:
     timings = report.calibration.timings
     table = Table()
     for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold" if heading == "layer" else "ellipsis")
     table.add_column("reason")
     for row in report.layers:
         noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sr_edge.models.loading.spandrel_networks import FamilyRow
     from sr_edge.models.model_list import ModelRow
 
-GIGA = 1e9
+MEGA, GIGA = 1e6, 1e9
 
 FamiliesOption = Annotated[
     bool, typer.Option("--families", help="List the architecture families that are recognised in a checkpoint instead.")
@@ -68,15 +68,16 @@ def _table(rows: list[ModelRow]) -> Group:
     from rich.table import Table
 
     scales = sorted({scale for row in rows for scale in row.parameters})
-    counts = [f"parameters x{scale}" for scale in scales]
+    counts = [f"params x{scale}" for scale in scales]
     table = Table("model", *counts, f"GMAC x{scales[0]}", "tile", "overlap", "statistics", "bundled weights")
     for column in table.columns[1:-2]:
         column.justify = "right"
     for row in rows:
-        table.add_row(row.name, *(f"{row.parameters[scale]:,}" for scale in scales), *_needs(row, scales[0]))
+        table.add_row(row.name, *(f"{row.parameters[scale] / MEGA:.3f}" for scale in scales), *_needs(row, scales[0]))
     return Group(
         table,
-        "GMAC: 10^9 multiply-accumulates at 96x96. tile: height and width are multiples of this. overlap: in pixels.\n"
+        "params: millions of parameters. GMAC: 10^9 multiply-accumulates at 96x96.\n"
+        "tile: height and width are multiples of this. overlap: in pixels.\n"
         "statistics: global where a pixel depends on the whole image. Not bundled: --weights or --random-weights.",
     )
 
