@@ -14,6 +14,7 @@ from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.spec import Precision
 from tests.cli.conftest import SrEdge, smooth_picture
+from tests.command_line import interrupt_at
 
 FAST = ("--runtime", "none", "--patches", "4")
 
