@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 import torch
-from rich.progress import Progress
 
 from sr_edge.cli.options import refusing_addresses
 from sr_edge.errors import UsageError
-from tests.command_line import SrEdge
+from tests.command_line import SrEdge, interrupt_at
 from tests.expected_errors import raises
 
 TINY = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--runs", "1", "--no-memory")
@@ -210,18 +209,6 @@ def test_a_tile_that_cannot_be_deployed(sr_edge: SrEdge, tmp_path: Path, picture
 
 def interrupted(*_positional: object, **_named: object) -> None:
     raise KeyboardInterrupt
-
-
-def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raises KeyboardInterrupt as soon as the progress of this stage is shown."""
-    add_task = Progress.add_task
-
-    def added(bars: Progress, description: str, **fields: Any) -> object:
-        if description == stage:
-            raise KeyboardInterrupt
-        return add_task(bars, description, **fields)
-
-    monkeypatch.setattr(Progress, "add_task", added)
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from rich.console import Console
 
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.spec import Precision
 from tests.cli.conftest import SrEdge, smooth_picture
+from tests.command_line import interrupt_at
 
 FAST = ("--runtime", "none", "--patches", "4")
 
@@ -38,18 +37,6 @@ def has_uint8_activations(path: Path) -> bool:
     tensors = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
     quantizers = [node for node in onnx.load(path).graph.node if node.op_type == "QuantizeLinear"]
     return {tensors[node.input[2]] for node in quantizers} == {onnx.TensorProto.UINT8}
-
-
-def interrupt_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C as soon as the progress of that stage is printed."""
-    printed = Console.print
-
-    def print_or_interrupt(console: Console, *objects: object, **options: Any) -> None:
-        if f"{stage} ..." in objects:
-            raise KeyboardInterrupt
-        printed(console, *objects, **options)
-
-    monkeypatch.setattr(Console, "print", print_or_interrupt)
 
 
 def test_a_graph_becomes_int8_with_table_curve_and_sentence(
@@ -240,7 +227,6 @@ def test_black_pictures_are_refused_and_nothing_is_left(
         (("--input-range", "nan", "--runtime", "none"), 2, ("--input-range", "'nan'", "auto, 1, 255")),
         (("--input-range", "255", "--runtime", "none"), 2, ("--input-range", "sr-edge", "leave it out")),
         (("--scale", "3"), 2, ("2 times", "3 times")),
-        (("--scale", "3", "--random-weights"), 2, ("--scale", "--random-weights", "PyTorch")),
         (("--arch", "mine:network", "--random-weights"), 2, ("--arch", "--random-weights", "PyTorch")),
         (("--method", "serch"), 2, ("serch", "search, min-max")),
         (("--runtime", "tensorflow"), 2, ("'tensorflow'", "openvino, none")),
