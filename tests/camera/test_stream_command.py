@@ -207,7 +207,9 @@ def test_bad_input(
     lines = [line for line in said.err.splitlines() if line.startswith("sr-edge: ")]
     assert len(lines) == 1
     assert [value for value in values if value not in lines[0]] == [], lines[0]
-    assert said.out == "", "no summary of a stream that did nothing"
+    printed = json.loads(said.out) if "--json" in arguments else {}
+    assert printed.keys() <= {"error"}, "no summary of a stream that did nothing"
+    assert said.out == "" or printed
     assert "hunter2" not in lines[0]
     assert len(read_clip(clip)) == COUNT
 
