@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +23,14 @@ from sr_edge.bundle.manifest import (
     Manifest,
     require_inner_path,
 )
-from sr_edge.bundle.plain import from_plain, to_plain
+from sr_edge.bundle.plain import Plain, from_plain, to_plain
 from sr_edge.errors import BundleError
+from sr_edge.installation import VERSION
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 _FORMAT = "sredge"
 _MAX_MANIFEST_BYTES = 16 << 20
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,40}")
 
 
 def sha256_of(path: Path) -> str:
@@ -290,18 +293,47 @@ def _read_manifest(path: Path) -> Manifest:
             wanted=_FORMAT,
             remedy="create a bundle with `sr-edge deploy`",
         )
-    _require_schema(document.get("schema_version"), path)
-    return from_plain(Manifest, document, MANIFEST_NAME)
+    _require_schema(document, path)
+    try:
+        return from_plain(Manifest, document, MANIFEST_NAME)
+    except BundleError as error:
+        maker = _maker(document)
+        if maker in ("", VERSION):
+            raise
+        raise _with_versions(error, maker) from error
 
 
-def _require_schema(version: object, path: Path) -> None:
+def _require_schema(document: Mapping[str, Plain], path: Path) -> None:
+    version = document.get("schema_version")
     if version == SCHEMA_VERSION and not isinstance(version, bool):
         return
-    newer = isinstance(version, int) and version > SCHEMA_VERSION
-    advice = "update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge"
+    maker = _maker(document)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        advice = f"install the version that made it{f', sr-edge {maker}' if maker else ''}, or a newer one"
+    else:
+        older = f", or run the bundle with sr-edge {maker}, which made it" if maker else ""
+        advice = f"deploy the model again with sr-edge {VERSION}{older}"
+    made = f" was made by sr-edge {maker} and" if maker else ""
     raise BundleError(
-        f"{path} has schema version {version!r}, but this sr-edge reads version {SCHEMA_VERSION}",
+        f"{path}{made} has schema version {version!r}, but sr-edge {VERSION} reads version {SCHEMA_VERSION}",
         found=version,
         wanted=SCHEMA_VERSION,
         remedy=advice,
     )
+
+
+def _with_versions(error: BundleError, maker: str) -> BundleError:
+    """The error, with both versions of a bundle that another one made, which may be all that is wrong."""
+    return BundleError(
+        f"{error.problem} (the bundle was made by sr-edge {maker}, this is sr-edge {VERSION})",
+        found=error.found,
+        wanted=error.wanted,
+        remedy=f"use one version of sr-edge in both places; if that does not help, {error.remedy}",
+    )
+
+
+def _maker(document: Mapping[str, Plain]) -> str:
+    """The version of sr-edge that the manifest names, of whatever schema it is; empty if it names none."""
+    tools = document.get("tools")
+    maker = tools.get("sr-edge") if isinstance(tools, Mapping) else None
+    return maker if isinstance(maker, str) and _VERSION.fullmatch(maker) else ""

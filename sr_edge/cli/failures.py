@@ -15,6 +15,7 @@ from sr_edge.address import message_without_secrets
 from sr_edge.cli.error_document import CommandState, Failure, new_state, wants_json
 from sr_edge.cli.interrupts import INTERRUPTED
 from sr_edge.errors import SrEdgeError
+from sr_edge.installation import how_to_install
 
 FAILED, USAGE = 1, 2
 DEBUG_VARIABLE = "SR_EDGE_DEBUG"
@@ -97,7 +98,7 @@ def _failure_of(error: Exception) -> Failure:
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "export")
         problem = f"this command needs the package {error.name}, which is not installed"
-        return _failure(kind, problem, f'run: pip install "sr-edge[{extra}]"', error.name)
+        return _failure(kind, problem, f"run: {how_to_install(extra)}", error.name)
     problem, remedy = f"unexpected {kind}: {error}", "this is a bug in sr-edge, please report it"
     message = f"{problem}; {remedy} ({DEBUG_VARIABLE}=1 shows where it happened)"
     return Failure(FAILED, kind, message, problem, remedy=remedy)

@@ -15,6 +15,7 @@ from sr_edge.channels import batch_for_network, frame_of
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.frames import Frame
 from sr_edge.image_files import list_pictures, read_picture
+from sr_edge.installation import how_to_install
 from sr_edge.spec import RGB, TileSpec
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
             f"reading the video {path} requires PyAV, which is not installed",
             found=path,
             wanted="PyAV",
-            remedy="install it with: pip install 'sr-edge[camera]'",
+            remedy=f"run: {how_to_install('camera')}",
         ) from None
     try:
         with av.open(str(path)) as container:
