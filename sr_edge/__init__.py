@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sr_edge.installation import VERSION
 from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sr_edge.spec import FrameFormat, Precision, TileSpec
     from sr_edge.upscaler import Upscaler
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Bundle",

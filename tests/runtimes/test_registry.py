@@ -16,6 +16,7 @@ import pytest
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, open_bundle, sha256_of, staging_folder, write_bundle
 from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
+from sr_edge.installation import how_to_install
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import RUNTIMES, availability, load_runtime, open_request, request_from_bundle, supports
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
@@ -152,7 +153,7 @@ def test_absent_library(hidden_library: Any, toys: Any) -> None:
     name = hidden_library.name
     reported = availability(name)
     assert not reported.works
-    assert reported.how_to_install == f'pip install "sr-edge[{hidden_library.extra}]"'
+    assert reported.how_to_install == how_to_install(hidden_library.extra)
     assert not supports(name, FP32)
     with raises(RuntimeUnavailable, found=None, wanted=hidden_library.library) as caught:
         open_request(name, toys.request(toys.plain()))

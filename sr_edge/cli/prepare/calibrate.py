@@ -30,6 +30,7 @@ from sr_edge.cli.options import (
 )
 from sr_edge.errors import CalibrationInterrupted, FrameError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.installation import how_to_install
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     report, files = written.report, ", ".join(map(str, written.files))
     summary = f"Written: {written.path} with {written.activation_type.name} activations, and the curve in {files}."
     if len(written.files) == 1:
-        summary += " The picture of the curve requires matplotlib: pip install 'sr-edge[report]'"
+        summary += f" The picture of the curve requires matplotlib; run: {how_to_install('report')}"
     warnings = warning_lines(report.warnings)
     remarks = [graph.remark] if graph.remark else []
     return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)

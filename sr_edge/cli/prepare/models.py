@@ -27,12 +27,13 @@ def models(families: FamiliesOption = False, as_json: JsonOption = False) -> Non
 
     with result_on_stdout(as_json) as show:
         if families:
+            from sr_edge.installation import how_to_install
             from sr_edge.models.loading.spandrel_networks import family_rows
-            from sr_edge.models.recognition.library import INSTALL, is_installed
+            from sr_edge.models.recognition.library import EXTRA, is_installed
 
-            families_known, installed = family_rows(), is_installed()
-            document = {"families": families_known, "spandrel": {"installed": installed, "install": INSTALL}}
-            show(document, family_table(families_known, "" if installed else INSTALL))
+            families_known, installed, install = family_rows(), is_installed(), how_to_install(EXTRA)
+            document = {"families": families_known, "spandrel": {"installed": installed, "install": install}}
+            show(document, family_table(families_known, "" if installed else install))
         else:
             from sr_edge.models import model_rows
 
