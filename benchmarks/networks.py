@@ -267,7 +267,7 @@ def published(kept: Mapping[str, Any]) -> str:
 
 def publish(rows: Sequence[Row], pending: Sequence[str], command: str, tile: str) -> None:
     """Writes the results and the page; `tile` is empty for the default one."""
-    options = " ".join([*([f"--tile {tile}"] if tile else []), *SHORTER_TIMING])
+    options = " ".join(SHORTER_TIMING)
     exception = f", those made from recipes with tiles of {tile}" if tile else ""
     kept = {
         "measured": {"command": command, "options": options, "except": exception, "environment": _machine()},

@@ -198,6 +198,13 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
         updates = {"places": places, "updates": gathered}
         assert np.array_equal(one_node("ScatterElements", {"x": np.zeros_like(values)}, updates, axis=1), values)
 
+    @pytest.mark.parametrize("mode", ["constant", "reflect"])
+    def test_negative_padding_crops(self, mode: str) -> None:
+        pads = {"pads": np.array([0, 0, -1, 2, 0, 0, -2, 1], np.int64)}
+        output = one_node("Pad", {"x": self.x}, pads, mode=mode)
+        cropped = self.wide[:, :, 1:-2]
+        self.equal(output, nn.functional.pad(cropped, (2, 1, 0, 0), mode=mode))
+
     def test_what_overflows_in_float16_is_infinite(self) -> None:
         large = np.full((1, 1, 2, 2), 60000, np.float16)
         output = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})
