@@ -127,5 +127,5 @@ def public_names(package: str, module: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(module):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sr_edge"):
             for alias in node.names:
-                if node.module != "sr_edge.lazy_face":
+                if node.module not in ("sr_edge.lazy_face", "sr_edge.installation"):
                     yield alias.asname or alias.name, f"{node.module}.{alias.name}"
