@@ -75,4 +75,4 @@ def _global_options(
 
 for command in COMMANDS:
     name = command.__name__.replace("_", "-")
-    app.command(name, cls=CheckedCommand)(refusing_addresses(checking_values(command)))
+    app.command(name, cls=CheckedCommand)(checking_values(refusing_addresses(command)))

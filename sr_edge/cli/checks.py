@@ -133,8 +133,13 @@ def _require_numbers(command: Callable[..., None], values: Mapping[str, Any]) ->
 
 
 def _require_quantized(values: Mapping[str, Any]) -> None:
-    precision, float_precision = values.get("precision"), values.get("float_precision")
-    if precision is None or float_precision in (None, Precision.FP32) or precision == Precision.INT8:
+    if "precision" not in values or values.get("float_precision") in (None, Precision.FP32):
+        return
+    precision, float_precision = values["precision"], values["float_precision"]
+    if precision is None and source_kind(values["model"]) is SourceKind.ONNX:
+        return  # which may be in INT8
+    precision = precision or Precision.FP32
+    if precision == Precision.INT8:
         return
     raise UsageError(
         f"--float-precision {float_precision} is for the operators that INT8 leaves, but the precision is {precision}",

@@ -57,6 +57,9 @@ def older_bundle(bundle: Path, tmp_path: Path) -> Path:
     older = Path(shutil.copytree(bundle, tmp_path / "older.sredge"))
     document = json.loads((older / "manifest.json").read_text())
     document["artifacts"] = [artifact for artifact in document["artifacts"] if artifact["io"] != "uint8"]
+    for file in document["sizes"].keys() - {artifact["file"] for artifact in document["artifacts"]}:
+        if file.endswith(".uint8.onnx"):
+            del document["sizes"][file]
     (older / "manifest.json").write_text(json.dumps(document))
     return older
 
