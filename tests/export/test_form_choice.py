@@ -25,7 +25,7 @@ from tests.export.odd_networks import (
     Upscaling,
 )
 
-REWRITES = {
+REWRITES: dict[type[nn.Module], tuple[str, ...]] = {
     EinsumNetwork: ("einsum",),
     CumulativeNetwork: ("cumulative sum",),
     HighRankNetwork: ("merge axes",),
