@@ -287,17 +287,11 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
                     "but must be a file or folder",
                     found=without_secrets(str(value)),
                     wanted="a file or folder",
-                    remedy=_where_addresses_go(command, name),
+                    remedy="give a path, or use `sr-edge stream`, which takes addresses as source and sink",
                 )
         command(**values)
 
     return checked
-
-
-def _where_addresses_go(command: Callable[..., None], parameter: str) -> str:
-    if parameter == "model" and command.__name__ in ("stream", "preview"):
-        return f"write `sr-edge {command.__name__} MODEL SOURCE`, the model first"
-    return "give a path, or use `sr-edge stream`, which takes addresses as source and sink"
 
 
 def shown_name(command: Callable[..., None], parameter: str) -> str:
