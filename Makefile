@@ -4,9 +4,12 @@ PYTHON ?=
 PY ?= python3
 VENV_PY := .venv/bin/python
 PYTEST_OPTIONS := -n 2 --dist worksteal
+DEVICE_PYTHON := $(PYTHON)
+WHEEL = dist/sr_edge-$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-services fuzz check docs bench bench-gpu bench-gpu-prepare device-env setup-gst setup-browser
+.PHONY: help venv demo test test-services fuzz check docs wheel wheelhouse bench bench-gpu bench-gpu-prepare device-env setup-gst
+.PHONY: setup-browser
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +44,16 @@ bench-gpu: ## an NVIDIA GPU, in 12 minutes, with any Python as it is: PY= WHEELS
 
 bench-gpu-prepare: venv ## what bench-gpu measures, made beforehand in gpu-material/, to be copied to the GPU
 	@PYTHONPATH="$(CURDIR)/benchmarks:$(CURDIR)" $(VENV_PY) -m gpu_session prepare --into "$(or $(MATERIAL),gpu-material)"
+
+wheel: venv ## dist/sr_edge-VERSION-py3-none-any.whl: what to install on another machine (docs/install.md)
+	@$(VENV_PY) -m hatchling build -t wheel -d dist
+
+# PYTHON is here the version of the device's Python, and must not become the interpreter of .venv.
+wheelhouse: override PYTHON :=
+wheelhouse: wheel ## that wheel and all that it needs, for a device without network: PLATFORM= PYTHON= EXTRAS= ALSO= INTO=
+	@PYTHONPATH="$(CURDIR)" $(VENV_PY) scripts/wheelhouse.py $(WHEEL) $(if $(PLATFORM),--platform "$(PLATFORM)") \
+		$(if $(DEVICE_PYTHON),--python "$(DEVICE_PYTHON)") $(if $(EXTRAS),--extras "$(EXTRAS)") \
+		$(if $(ALSO),--also "$(ALSO)") $(if $(INTO),--into "$(INTO)")
 
 device-env: ## a device-sized environment with only [openvino]: works without torch, and how large it is
 	@PYTHON="$(PYTHON)" scripts/device_env

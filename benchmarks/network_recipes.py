@@ -133,7 +133,8 @@ RECIPES: dict[str, Recipe] = {
     "hat": _recipe("HAT", "HAT", 4, compress_ratio=3, squeeze_factor=8, fit=SLOW, **_SWIN, **_SHUFFLE),
     "hvi_cidnet": _recipe("HVICIDNet", "HVICIDNet", 1, channels=[12, 12, 24, 48]),
     "ipt": _recipe(
-        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces, fit=Fit(steps=12, batch=1)
+        "IPT", "IPT", 4, patch_size=24, n_feats=16, num_layers=2, scale=[4], call=_in_pieces,
+        fit=Fit(steps=12, batch=1), tile_px=48,
     ),
     "kbnet_l": _recipe("KBNet", "KBNet_l", 1, dim=24, num_blocks=[1, 1, 1, 1], num_refinement_blocks=1, fit=SLOW),
     "kbnet_s": _recipe(

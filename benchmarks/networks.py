@@ -152,8 +152,7 @@ def _run_script(script: str, *arguments: str, folder: Path | None = None) -> str
 def _deploy(subject: Subject, bundle: Path, settings: Settings) -> Outcome:
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.parent.mkdir(parents=True, exist_ok=True)
-    takes_any_tile = not subject.choice[0].endswith(".onnx")  # many of those files have one size only
-    tile = subject.tile or (("--tile", settings.tile) if settings.tile and takes_any_tile else ())
+    tile = subject.tile or (("--tile", settings.tile) if settings.tile and subject.recipe else ())
     words = ("deploy", *subject.choice, "-o", str(bundle), "--json", *tile, *SHORTER_TIMING)
     return run_staged([sys.executable, "-m", "sr_edge", *words], settings.timeout_s, settings.folder_of(subject))
 
@@ -268,8 +267,8 @@ def published(kept: Mapping[str, Any]) -> str:
 
 def publish(rows: Sequence[Row], pending: Sequence[str], command: str, tile: str) -> None:
     """Writes the results and the page; `tile` is empty for the default one."""
-    options = " ".join([*([f"--tile {tile}"] if tile else []), *SHORTER_TIMING])
-    exception = f" and tiles of {tile}" if tile else ""
+    options = " ".join(SHORTER_TIMING)
+    exception = f", those made from recipes with tiles of {tile}" if tile else ""
     kept = {
         "measured": {"command": command, "options": options, "except": exception, "environment": _machine()},
         "rows": [row.plain() for row in rows],
@@ -292,7 +291,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="published files, each of which is a row")
     parser.add_argument("--rtx", action="store_true", help="build engines with TensorRT-RTX, which needs no GPU")
     parser.add_argument("--times", action="store_true", help="time each fp32 graph against the plain traced graph")
-    parser.add_argument("--tile", default="", metavar="HxW", help="tile of all networks (default: that of deploy)")
+    parser.add_argument(
+        "--tile", default="", metavar="HxW", help="tile of the networks made from recipes (default: that of deploy)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="networks that are measured at a time")
     parser.add_argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="time limit of one deployment")
     parser.add_argument("--out", type=Path, default=Path("build/networks"), metavar="FOLDER")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sr_edge.installation import VERSION
 from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
+    from sr_edge import camera
     from sr_edge.bundle import Bundle, open_bundle
     from sr_edge.deploy import deploy_network
     from sr_edge.errors import SrEdgeError
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from sr_edge.spec import FrameFormat, Precision, TileSpec
     from sr_edge.upscaler import Upscaler
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Bundle",
@@ -31,6 +33,7 @@ __all__ = [
     "SrEdgeError",
     "TileSpec",
     "Upscaler",
+    "camera",
     "deploy_network",
     "export_onnx",
     "load_model",
@@ -48,6 +51,7 @@ _HOMES = {
     "SrEdgeError": "sr_edge.errors",
     "TileSpec": "sr_edge.spec",
     "Upscaler": "sr_edge.upscaler",
+    "camera": "sr_edge.camera",
     "deploy_network": "sr_edge.deploy",
     "export_onnx": "sr_edge.export",
     "load_model": "sr_edge.models",

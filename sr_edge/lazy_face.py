@@ -14,12 +14,13 @@ def lazy_face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], A
 
     Args:
         package: The name of the package, for the message about an unknown name.
-        homes: The module that defines each public name.
+        homes: The module that defines each public name. A sub-package is its own home: `{"camera": "sr_edge.camera"}`.
     """
 
     def load(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(homes[name]), name)
+        home = importlib.import_module(homes[name])
+        return home if home.__name__ == f"{package}.{name}" else getattr(home, name)
 
     return load, lambda: sorted(homes)

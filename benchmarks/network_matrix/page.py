@@ -8,7 +8,7 @@ from typing import Any
 from network_matrix.rows import COLUMNS, Cell, Row, Verdict
 from network_matrix.subjects import Source
 
-TARGET = 0.95
+TARGET, SHOWN_NAMES = 0.95, 4
 HEADINGS = ("network", "x", "licence", *COLUMNS)
 
 _EXPLANATION = """\
@@ -45,6 +45,7 @@ def page(rows: Sequence[Row], pending: Sequence[str], others: Mapping[str, str],
         _introduction(rows, pending, measured),
         *(_table(source, rows) for source in Source),
         _red_cells(rows),
+        _not_measured(rows),
         _remarks(rows),
         _families(others),
         _how(measured),
@@ -116,6 +117,22 @@ def _red_cells(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
 
 
+def _not_measured(rows: Sequence[Row]) -> Iterator[str]:
+    """The cells without a figure, by their reason; those that nobody asked for have none."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for column in COLUMNS:
+            cell = row.cells[column]
+            if cell.verdict is Verdict.NOT_MEASURED and cell.cause:
+                names.setdefault((column, cell.cause), []).append(row.name)
+    if names:
+        yield "## Cells without a figure\n"
+        for (column, cause), found in names.items():
+            who = f"{len(found)} networks" if len(found) > SHOWN_NAMES else ", ".join(found)
+            yield f"- {column} ({who}): {_escaped(cause)}"
+        yield ""
+
+
 def _merged(reds: Sequence[tuple[Row, str, Cell]]) -> Iterator[tuple[str, str, Cell]]:
     """The red cells of a network, those with the same cause, as of several TensorRT releases, in one line."""
     columns: dict[tuple[str, Cell], list[str]] = {}
@@ -146,8 +163,8 @@ def _how(measured: Mapping[str, Any]) -> Iterator[str]:
     yield f"```console\n{measured['command']}\n```\n"
     yield (
         f"Each network is deployed by `sr-edge deploy NETWORK {measured['options']}`: the options only shorten the "
-        "timing of the bundle. Ratios of times are taken in one process, both graphs in turn; with other work on the "
-        "machine they are good to some 10 %.\n"
+        f"timing of the bundle{measured['except']}. Ratios of times are taken in one process, both graphs in turn, and "
+        "left out where their quartiles are far apart.\n"
     )
     yield f"{measured['environment']}"
     yield ""

@@ -30,6 +30,11 @@ RUNTIMES = ("ONNX Runtime", "OpenVINO")
 TIMES = tuple(f"time, {runtime}" for runtime in RUNTIMES)
 COLUMNS = (DETECTION, FORM, PARITY, FP16, INT8, SELF_TEST, *RELEASES, RTX, HALO, *TIMES)
 
+MAX_SPREAD = 1.15
+"""How many times the lower quartile of a ratio of times its upper one may be."""
+
+TOO_BUSY = "the machine was too busy for comparisons of times"
+
 _STAGE_COLUMNS = {
     None: DETECTION,
     "measuring the effect of tiles": DETECTION,
@@ -267,6 +272,8 @@ def _time_cell(times: Document, runtime: str) -> Cell:
     if runtime not in times:
         return Cell(Verdict.NOT_MEASURED, cause=times.get("failed", ""))
     found = times[runtime]
+    if found["high"] > MAX_SPREAD * found["low"]:
+        return Cell(Verdict.NOT_MEASURED, cause=TOO_BUSY)
     return Cell(Verdict.GOOD, f"{found['ratio']:.2f}")
 
 

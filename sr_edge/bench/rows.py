@@ -90,6 +90,26 @@ class BenchReport:
     bicubic: HrScores | None = None
     not_images: tuple[Path, ...] = ()
 
+    def __repr__(self) -> str:
+        ran = sum(row.spec is not None for row in self.rows)
+        network = f"{self.card.name} x{self.card.scale}, tile {self.tile}"
+        return f"<BenchReport {network}: {self._fastest()}; {ran} of {len(self.rows)} variants ran>"
+
+    def _repr_html_(self) -> str:
+        from sr_edge.bench.html_report import html_report  # renders this class, so it is above this module
+
+        return html_report(self)
+
+    def _fastest(self) -> str:
+        """The fastest variant that ran in its precision and did not fail its self-test, in a few words."""
+        as_named = [row for row in self.rows if row.spec and row.spec.ran is row.variant.precision]
+        passed = [row for row in as_named if row.self_test is None or row.self_test.passed]
+        timed = [(row.latency.total.p50_ms, row.variant) for row in passed if row.latency]
+        if not timed:
+            return "not timed"
+        latency_ms, variant = min(timed, key=lambda pair: pair[0])
+        return f"fastest {variant.runtime} {variant.label}, {latency_ms:.2f} ms a tile"
+
     def require_one_ran(self) -> None:
         """Raises RuntimeUnavailable with all reasons if no variant could run."""
         if not any(row.spec for row in self.rows):

@@ -33,7 +33,7 @@ HEADINGS = (
     "dB HR",
     "SSIM HR",
 )
-_TEXT_HEADINGS = HEADINGS[:3]
+TEXT_HEADINGS = HEADINGS[:3]
 _ABSOLUTE_HEADINGS = ("load ms", "ms p50", "ms p90", "fps")
 DEVICE_HEADINGS = (
     "runtime",
@@ -116,6 +116,11 @@ def caption(
     ]
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 round" or "2 rounds"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def machine_line(environment: Environment) -> str:
     """The computer, its clock and its load in one line."""
     machine = environment.machine
@@ -129,8 +134,9 @@ def machine_line(environment: Environment) -> str:
 def _timing(report: BenchReport, time_legend: str) -> list[str]:
     if not report.rounds:
         return []
+    rounds = count_of(report.rounds, "round")
     return [
-        f"Each variant processes one tile at a time. The variants are timed alternately, in {report.rounds} rounds "
+        f"Each variant processes one tile at a time. The variants are timed alternately, in {rounds} "
         f'after {report.warm_up} warm-up rounds. {time_legend} "MB peak" is the peak memory of a new process, minus '
         "its memory before the engine was loaded."
     ]
@@ -141,8 +147,9 @@ def _baseline(report: BenchReport) -> list[str]:
         return []
     scores = report.bicubic
     baseline = "bicubic interpolation reaches" if report.card.scale > 1 else "the images before restoration have"
+    pictures = count_of(len(scores.pictures), "original image")
     compared = (
-        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {len(scores.pictures)} original images, '
+        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {pictures}, '
         f"excluding a border of {report.card.scale} pixels; {baseline} {scores.psnr_y_db:.3f} dB "
         f"and {scores.ssim_y:.4f}."
     )
@@ -163,7 +170,7 @@ def _loses_to_bicubic(report: BenchReport, bicubic: HrScores) -> bool:
 
 def rich_report(report: BenchReport) -> Group:
     """The caption, the table, and under it the remarks on the rows."""
-    table = _grid(*_filled_columns(report.rows))
+    table = _grid(*filled_columns(report.rows))
     return Group(
         *caption(report), table, *_on_device(report.rows), *remarks(report.rows), *note_about_others(report.not_images)
     )
@@ -183,7 +190,7 @@ def _on_device(rows: Sequence[Row]) -> list[str | Table]:
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table()
     for heading in headings:
-        grid.add_column(heading, justify="left" if heading in _TEXT_HEADINGS else "right", no_wrap=True)
+        grid.add_column(heading, justify="left" if heading in TEXT_HEADINGS else "right")
     for row in rows:
         grid.add_row(*row)
     return grid
@@ -191,14 +198,14 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def markdown_report(report: BenchReport) -> str:
     """The table as Markdown, for a page that outlives the machine: times are multiples of the first timed row's."""
-    headings, rows = _filled_columns(report.rows)
+    headings, rows = filled_columns(report.rows)
     portable = [heading not in _ABSOLUTE_HEADINGS for heading in headings]
     headings, rows = list(compress(headings, portable)), [list(compress(row, portable)) for row in rows]
     if report.rounds:
-        headings.insert(len(_TEXT_HEADINGS), "time")
+        headings.insert(len(TEXT_HEADINGS), "time")
         for row, time in zip(rows, _relative_times(report.rows), strict=True):
-            row.insert(len(_TEXT_HEADINGS), _number(time, 2))
-    rule = ["---" if heading in _TEXT_HEADINGS else "---:" for heading in headings]
+            row.insert(len(TEXT_HEADINGS), _number(time, 2))
+    rule = ["---" if heading in TEXT_HEADINGS else "---:" for heading in headings]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
     listed = "\n".join(f"- {remark}" for remark in remarks(report.rows))
     lines = caption(report, '"time" is the median latency, relative to the first row.')
@@ -212,7 +219,7 @@ def _relative_times(rows: Sequence[Row]) -> list[float | None]:
     return [ms / first if ms else None for ms in medians]
 
 
-def _filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells, without the columns in which nothing was measured."""
     table = [cells(row) for row in rows]
     used = [any(row[index] != NOT_MEASURED for row in table) for index in range(len(HEADINGS))]

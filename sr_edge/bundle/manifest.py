@@ -199,6 +199,11 @@ class Manifest:
         """A copy with the sizes of the listed files, as they are in `folder`."""
         return replace(self, sizes={file: (folder / file).stat().st_size for file in self.digests()})
 
+    def __str__(self) -> str:
+        """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""
+        precisions = " ".join(dict.fromkeys(str(artifact.precision) for artifact in self.artifacts))
+        return f"{self.card.name} x{self.card.scale}, tile {self.tile}, {precisions}"
+
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""
         digests = {artifact.file: artifact.sha256 for artifact in self.artifacts}

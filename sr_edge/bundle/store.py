@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,14 +23,16 @@ from sr_edge.bundle.manifest import (
     Manifest,
     require_inner_path,
 )
-from sr_edge.bundle.plain import from_plain, to_plain
+from sr_edge.bundle.plain import Plain, from_plain, to_plain
 from sr_edge.bundle.self_contained import require_self_contained_onnx
 from sr_edge.errors import BundleError
 from sr_edge.files.unfinished import temporary_folder, unfinished_folder
+from sr_edge.installation import VERSION
 from sr_edge.spec import ActivationType, FrameFormat, Precision
 
 _FORMAT = "sredge"
 _MAX_MANIFEST_BYTES = 16 << 20
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,40}")
 
 
 def sha256_of(path: Path) -> str:
@@ -118,6 +121,9 @@ class Bundle:
         """Removes the temporary folder of a zipped bundle, after which its files are no longer available."""
         if self._unpacked is not None:
             self._unpacked.close()
+
+    def __repr__(self) -> str:
+        return f"<Bundle {self.path}: {self.manifest}>"
 
     def __enter__(self) -> Bundle:
         return self
@@ -339,15 +345,13 @@ def _read_manifest(file: Path, bundle: Path) -> Manifest:
             wanted=_FORMAT,
             remedy="create a bundle with `sr-edge deploy`",
         )
-    _require_schema(document.get("schema_version"), bundle)
+    _require_schema(document, bundle)
     try:
         manifest = from_plain(Manifest, document, MANIFEST_NAME)
         require_sizes(manifest)
         require_printable(manifest, MANIFEST_NAME)
     except BundleError as error:
-        raise BundleError(
-            f"{bundle}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
-        ) from error
+        raise _with_versions(error, bundle, _maker(document)) from error
     return manifest
 
 
@@ -360,14 +364,38 @@ def is_bundle_folder(folder: Path) -> bool:
     return b'"schema_version"' in content and b'"artifacts"' in content
 
 
-def _require_schema(version: object, bundle: Path) -> None:
+def _require_schema(document: Mapping[str, Plain], bundle: Path) -> None:
+    version = document.get("schema_version")
     if version == SCHEMA_VERSION and not isinstance(version, bool):
         return
-    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    maker = _maker(document)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        advice = f"install the version that made it{f', sr-edge {maker}' if maker else ''}, or a newer one"
+    else:
+        older = f", or run the bundle with sr-edge {maker}, which made it" if maker else ""
+        advice = f"deploy the model again with sr-edge {VERSION}{older}"
+    made = f", made by sr-edge {maker}," if maker else ""
     stated = "no schema version" if version is None else f"schema version {str(version)[:20]}"
     raise BundleError(
-        f"{MANIFEST_NAME} of {bundle} has {stated}, but this sr-edge reads version {SCHEMA_VERSION}",
+        f"{MANIFEST_NAME} of {bundle}{made} has {stated}, but sr-edge {VERSION} reads version {SCHEMA_VERSION}",
         found=version,
         wanted=SCHEMA_VERSION,
-        remedy="update sr-edge to read it" if newer else "deploy the model again with this version of sr-edge",
+        remedy=advice,
     )
+
+
+def _with_versions(error: BundleError, bundle: Path, maker: str) -> BundleError:
+    """The error, with the bundle and, if another version of sr-edge made it, both versions, which may be the cause."""
+    if maker in ("", VERSION):
+        problem, remedy = f"{bundle}: {error.problem}", error.remedy
+    else:
+        problem = f"{bundle}: {error.problem} (the bundle was made by sr-edge {maker}, this is sr-edge {VERSION})"
+        remedy = f"use one version of sr-edge in both places; if that does not help, {error.remedy}"
+    return BundleError(problem, found=error.found, wanted=error.wanted, remedy=remedy)
+
+
+def _maker(document: Mapping[str, Plain]) -> str:
+    """The version of sr-edge that the manifest names, of whatever schema it is; empty if it names none."""
+    tools = document.get("tools")
+    maker = tools.get("sr-edge") if isinstance(tools, Mapping) else None
+    return maker if isinstance(maker, str) and _VERSION.fullmatch(maker) else ""

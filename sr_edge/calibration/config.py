@@ -54,7 +54,7 @@ def timed_runtime(name: str | None) -> str:
         raise RuntimeUnavailable(
             f"layers cannot be timed in {name} on this machine: {status.reason}",
             found=name,
-            remedy=status.how_to_install,
+            remedy=f"run: {status.how_to_install}",
         )
     return name
 

@@ -10,8 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 from typer.core import TyperArgument, TyperCommand
 
-from sr_edge.address import scheme_of
 from sr_edge.bundle import is_bundle_folder
+from sr_edge.camera.address import scheme_of
 from sr_edge.cli.options import shown_name
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind

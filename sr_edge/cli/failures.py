@@ -13,12 +13,13 @@ from pathlib import Path
 
 import typer
 
-from sr_edge.address import message_without_secrets
+from sr_edge.camera.address import message_without_secrets
 from sr_edge.cli.error_document import CommandState, Failure, new_state, wants_json
 from sr_edge.cli.interrupts import INTERRUPTED
 from sr_edge.cli.standard_streams import flush_stdout
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import SrEdgeError, UsageError
+from sr_edge.installation import how_to_install
 from sr_edge.printable import one_line
 
 FAILED, USAGE = 1, 2
@@ -116,7 +117,7 @@ def _failure_of(error: Exception) -> Failure:
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "export")
         problem = f"this command needs the package {error.name}, which is not installed"
-        return _failure(kind, problem, f'run: pip install "sr-edge[{extra}]"', error.name)
+        return _failure(kind, problem, f"run: {how_to_install(extra)}", error.name)
     problem, remedy = f"unexpected {kind}: {error}", "this is a bug in sr-edge, please report it"
     message = f"{problem}; {remedy} ({DEBUG_VARIABLE}=1 shows where it happened)"
     return Failure(FAILED, kind, message, problem, remedy=remedy)

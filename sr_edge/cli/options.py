@@ -12,7 +12,7 @@ from typing import Annotated, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from sr_edge.address import without_secrets
+from sr_edge.camera.address import without_secrets
 from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Precision
 
@@ -39,14 +39,14 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint, ONNX file, or name of a model that `sr-edge models` lists. Optional with --weights or "
-        "--arch.",
+        help="Checkpoint, ONNX file, or name of a model that `sr-edge models` lists. Left out with --arch, which names "
+        "a function that builds a network of your own; may be left out with --weights.",
     ),
 ]
 ScaleOption = Annotated[
     int | None,
     typer.Option(
-        help="Magnification: 1, 2, 3, 4, 8 or 16. Default: detected in the checkpoint.",
+        help="Magnification: 1, 2, 3, 4, 8 or 16. Default: detected in the checkpoint, or by running the network.",
         show_default=False,
     ),
 ]
@@ -287,11 +287,17 @@ def refusing_addresses(command: Callable[..., None]) -> Callable[..., None]:
                     "but must be a file or folder",
                     found=without_secrets(str(value)),
                     wanted="a file or folder",
-                    remedy="give a path, or use `sr-edge stream`, which takes addresses as source and sink",
+                    remedy=_where_addresses_go(command, name),
                 )
         command(**values)
 
     return checked
+
+
+def _where_addresses_go(command: Callable[..., None], parameter: str) -> str:
+    if parameter == "model" and command.__name__ in ("stream", "preview"):
+        return f"write `sr-edge {command.__name__} MODEL SOURCE`, the model first"
+    return "give a path, or use `sr-edge stream`, which takes addresses as source and sink"
 
 
 def shown_name(command: Callable[..., None], parameter: str) -> str:

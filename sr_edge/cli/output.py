@@ -15,8 +15,12 @@ from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 PIPE_WIDTH = 200
+FOLDED_COLUMN = 20
+"""Least width of a column that breaks long words, such as names of layers."""
+
 SHOWN_WARNINGS = 4
 
 ShowResult = Callable[[object, "RenderableType"], None]
@@ -52,7 +56,53 @@ def warning_lines(warnings: Iterable[str]) -> list[str]:
 
 def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
     width = None if stdout.isatty() else PIPE_WIDTH
-    console_on(stdout, width, soft_wrap=isinstance(readable, str)).print(readable, crop=False)
+    console = console_on(stdout, width, soft_wrap=isinstance(readable, str))
+    for table in _tables(readable):
+        keep_words_whole(table, console.width)
+    console.print(readable, crop=False)
+
+
+def _tables(readable: RenderableType) -> list[Table]:
+    from rich.console import Group
+    from rich.table import Table
+
+    parts = readable.renderables if isinstance(readable, Group) else [readable]
+    return [part for part in parts if isinstance(part, Table)]
+
+
+def keep_words_whole(table: Table, width: int) -> None:
+    """Sets the widths of the columns of a table so that numbers and names are not cut, as rich would do.
+
+    A table that is too wide for the terminal loses its vertical lines. If it still does not fit, its lines are longer
+    than those of the terminal, because a cut number would be wrong. Only columns that fold break within a word.
+
+    Args:
+        table: the table, with cells of plain text.
+        width: number of characters in a line of the terminal.
+    """
+    from rich.box import SIMPLE_HEAD
+
+    texts = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    wanted = [max(map(len, cells)) for cells in texts]
+    needed = [
+        min(
+            max(map(len, " ".join(cells).split()), default=1),
+            FOLDED_COLUMN if column.overflow == "fold" else PIPE_WIDTH,
+        )
+        for column, cells in zip(table.columns, texts, strict=True)
+    ]
+    borders = 3 * len(wanted) + 1
+    if sum(wanted) + borders <= width:
+        return
+    if sum(needed) + borders > width:
+        table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, 0
+        borders = len(wanted) - 1
+        table.width = max(width, sum(needed) + borders)
+    spare = max(width - borders - sum(needed), 0)
+    for index in sorted(range(len(wanted)), key=lambda index: wanted[index] - needed[index]):
+        widened = min(spare, max(wanted[index] - needed[index], 0))
+        table.columns[index].width = needed[index] + widened
+        spare -= widened
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sr_edge.bench.html_report import html_list, html_report
 from sr_edge.bench.protocol import OpenOptions, no_progress
 from sr_edge.bench.quality import files_without_image, pair_files
 from sr_edge.bench.report import bench_bundle
@@ -74,6 +75,17 @@ class DeployReport:
         """The variants that ran but did not reproduce the golden frames."""
         tests = [row.self_test for row in self.bench.rows if row.self_test is not None]
         return tuple(f"{test.variant.runtime} {test.variant.label}" for test in tests if not test.passed)
+
+    def __repr__(self) -> str:
+        best = next((advice.variant for advice in self.recommendations if advice.variant), None)
+        advice = f"; recommended here: {best.runtime} {best.label}" if best else ""
+        failed = f"; self-test failed in {', '.join(self.failed)}" if self.failed else ""
+        return f"<DeployReport {self.path}: {self.manifest}{advice}{failed}>"
+
+    def _repr_html_(self) -> str:
+        advice = [f"{advice.runtime}: {advice.summary}" for advice in self.recommendations]
+        failed = [f"The self-test failed in {', '.join(self.failed)}."] if self.failed else []
+        return html_report(self.bench) + html_list(f"{self.path}: {self.manifest}", [*failed, *advice, *self.notes])
 
     def require_reproduced(self) -> None:
         """Checks that all variants that ran reproduced the golden frames.

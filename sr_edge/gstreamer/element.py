@@ -22,6 +22,7 @@ from sr_edge.gstreamer.frame_counters import (
     reaches_power_of_ten,
 )
 from sr_edge.gstreamer.transform import TEMPLATES, UpscalingTransform
+from sr_edge.installation import how_to_install
 
 if TYPE_CHECKING:
     from sr_edge.camera.flow.drop_policy import Policy
@@ -282,6 +283,6 @@ def _unexpected_error_text(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"the Python package {error.name} is not installed in the environment of sr-edge; "
-            'run: pip install "sr-edge[camera,openvino]"'
+            f"run: {how_to_install('camera', 'openvino')}"
         )
     return f"unexpected {type(error).__name__}: {error}; this is a bug in sr-edge, please report it"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sr_edge.errors import RuntimeUnavailable, UsageError
 from sr_edge.files.whole_file import require_output_file, whole_file
+from sr_edge.installation import how_to_install
 
 DEBIAN_PACKAGES = (
     "gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-python3-plugin-loader python3-gst-1.0 "
@@ -165,7 +166,7 @@ def _require_same_python(embedded: tuple[int, int]) -> None:
         found=sys.version_info[:2],
         wanted=embedded,
         remedy=f"create an environment with the other version: /usr/bin/python{embedded_version} -m venv gst-env && "
-        'gst-env/bin/pip install "sr-edge[camera,openvino]" && gst-env/bin/sr-edge gst-install',
+        f"{how_to_install('camera', 'openvino', pip='gst-env/bin/pip')} && gst-env/bin/sr-edge gst-install",
     )
 
 
@@ -174,7 +175,7 @@ def _require_packages() -> None:
         raise RuntimeUnavailable(
             "the element needs the package av, which is not installed",
             wanted="av",
-            remedy='run: pip install "sr-edge[camera]"',
+            remedy=f"run: {how_to_install('camera')}",
         )
 
 

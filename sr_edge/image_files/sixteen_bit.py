@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sr_edge.errors import FrameError
 from sr_edge.image_files.png_chunks import PNG_SIGNATURE, png_chunk
+from sr_edge.installation import how_to_install
 
 Samples = npt.NDArray[np.uint16]
 
@@ -35,7 +36,7 @@ def samples_from_file_bytes(file_bytes: bytes) -> Samples | None:
         raise FrameError(
             "reading 16-bit PNG files with colour or alpha requires OpenCV, which is not installed",
             wanted="OpenCV",
-            remedy='run: pip install "sr-edge[sixteen-bit]"',
+            remedy=f"run: {how_to_install('sixteen-bit')}",
         ) from error
     try:
         decoded = cv2.imdecode(np.frombuffer(file_bytes, np.uint8), cv2.IMREAD_UNCHANGED)

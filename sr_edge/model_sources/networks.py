@@ -33,7 +33,7 @@ def load_network(choice: NetworkChoice, tile: TileSpec | None = None) -> LoadedM
     path = onnx_file_of(choice)
     if path is not None:
         return _from_onnx_file(path, choice, tile)
-    _require_no_bundle(choice)
+    _require_network(choice)
     if choice.channel_order != "rgb":
         raise UsageError(
             "--channel-order is for ONNX files, but PyTorch networks take RGB",
@@ -136,11 +136,24 @@ def _require_float(model: OnnxModel) -> None:
         )
 
 
-def _require_no_bundle(choice: NetworkChoice) -> None:
-    if choice.model is not None and source_kind(choice.model) is SourceKind.BUNDLE:
+def _require_network(choice: NetworkChoice) -> None:
+    """Raises UsageError for a bundle, and for a factory or its code where --arch was left out."""
+    if choice.model is None:
+        return
+    kind = source_kind(choice.model)
+    if kind is SourceKind.BUNDLE:
         raise UsageError(
             f"{choice.model} is a bundle, which is deployed already",
             found=choice.model,
             wanted="a checkpoint, an ONNX file, or the name of a model",
             remedy="give the network that it was made from, or run the bundle with upscale, stream or bench",
+        )
+    is_code = Path(choice.model).suffix == ".py"
+    if kind is SourceKind.FACTORY or is_code:
+        factory = f"{Path(choice.model).stem}:FUNCTION" if is_code else choice.model
+        raise UsageError(
+            f"{choice.model} is {'Python code' if is_code else 'a factory'}, which is executed only if --arch names it",
+            found=choice.model,
+            wanted="a checkpoint, an ONNX file, or the name of a model",
+            remedy=f"pass --arch {factory}",
         )

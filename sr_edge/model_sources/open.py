@@ -62,7 +62,14 @@ def open_deployed(path: str | Path) -> Bundle:
 
 
 def _require_kind(path: Path, kind: SourceKind, wanted: str) -> None:
-    """Raises BundleError for an existing file of another kind than a bundle."""
+    """Raises BundleError for a factory, and for an existing file of another kind than a bundle."""
+    if kind is SourceKind.FACTORY:
+        raise BundleError(
+            f"{path} is a factory, but {wanted} is needed here",
+            found=str(kind),
+            wanted=wanted,
+            remedy=f"make a bundle of its network: sr-edge deploy --arch {path}",
+        )
     if path.is_file() and kind is not SourceKind.BUNDLE:
         article = "an" if kind is SourceKind.ONNX else "a"
         raise BundleError(

@@ -12,6 +12,7 @@ from typing import cast
 
 from sr_edge.bundle import Artifact, Bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
+from sr_edge.installation import how_to_install
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
 from sr_edge.spec import FrameFormat, Precision
 
@@ -45,7 +46,7 @@ class RuntimeEntry:
 
     @property
     def how_to_install(self) -> str:
-        return f'pip install "sr-edge[{self.extra}]"'
+        return how_to_install(self.extra)
 
 
 RUNTIMES = (
@@ -218,7 +219,7 @@ def _no_artifact(
         )
     if runtime == "torch" and precision is not Precision.INT8 and not bundle.manifest.architecture:
         return PrecisionUnavailable(
-            f"{bundle.path.name} has no PyTorch network: it was made from a file that contains its own program",
+            f"{bundle.path.name} has no PyTorch network: it was made from an ONNX file or a TorchScript program",
             found=runtime,
             wanted="a bundle that was made from a checkpoint, a name or a factory",
             remedy="choose another runtime",

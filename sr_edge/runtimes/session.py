@@ -14,7 +14,17 @@ import numpy.typing as npt
 from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.spec import RGB, ActivationType, Control, FrameFormat, Latency, ModelCard, Precision, TileSpec
+from sr_edge.spec import (
+    CHANNEL_NAMES,
+    RGB,
+    ActivationType,
+    Control,
+    FrameFormat,
+    Latency,
+    ModelCard,
+    Precision,
+    TileSpec,
+)
 
 Batch = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
@@ -113,6 +123,14 @@ class SessionSpec:
     overlap_px: int = 8
     channels: int = RGB
     has_uint8_graph: bool = False
+
+    def __str__(self) -> str:
+        """What runs where: "openvino on cpu: int8+bf16, x2, tile 96x96"."""
+        is_mixed = self.float_precision_ran not in (self.ran, Precision.FP32)
+        ran = f"{self.ran}+{self.float_precision_ran}" if is_mixed else str(self.ran)
+        instead = "" if self.ran is self.requested else f" instead of {self.requested}"
+        channels = "" if self.channels == RGB else f", {CHANNEL_NAMES[self.channels]}"
+        return f"{self.runtime} on {self.device}: {ran}{instead}, x{self.scale}, tile {self.tile}{channels}"
 
 
 @dataclass(frozen=True)

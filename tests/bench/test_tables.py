@@ -5,12 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from sr_edge.bench import BenchReport, Environment, Quality, Row, Variant, csv_report, markdown_report, rich_report
+from sr_edge.bench import (
+    BenchReport,
+    Environment,
+    GoldenResult,
+    Quality,
+    Row,
+    SelfTest,
+    Variant,
+    csv_report,
+    markdown_report,
+    rich_report,
+)
 from sr_edge.bench.quality import FailedPicture, HrScores, PictureScore
 from sr_edge.bench.tables import HEADINGS, cells, remarks
 from sr_edge.errors import FrameError, RuntimeUnavailable
@@ -156,3 +168,28 @@ def test_test_pictures_that_failed_are_named() -> None:
     with raises(FrameError, found=("c.png", "d.png")) as caught:
         report(row).require_all_scored()
     assert "c.png" in caught.value.problem and "empty" in caught.value.problem
+
+
+def test_a_report_shows_the_fastest_variant_in_one_line() -> None:
+    slower = replace(
+        RAN, variant=Variant("torch", Precision.FP32), latency=StageLatency(*[Latency.from_samples([7])] * 4)
+    )
+    network = "convnet-tiny x2, tile 16x16"
+    fastest = "fastest openvino fp32, 5.00 ms a tile"
+    assert repr(report(slower, RAN, UNAVAILABLE)) == f"<BenchReport {network}: {fastest}; 2 of 3 variants ran>"
+    assert repr(report(UNAVAILABLE)) == f"<BenchReport {network}: not timed; 0 of 1 variants ran>"
+
+
+def test_a_variant_that_failed_or_ran_in_another_precision_is_not_called_the_fastest() -> None:
+    failed = replace(RAN, self_test=SelfTest(RAN.variant, results=(GoldenResult("a.png", 10.0, 40.0),)))
+    in_fp32 = replace(RAN, variant=Variant("openvino", Precision.INT8))
+    assert "not timed" in repr(report(failed, in_fp32))
+
+
+def test_notebooks_show_the_table_with_all_text_escaped() -> None:
+    page = report(RAN, replace(UNAVAILABLE, reason="no <b>fp16</b> & no kernels"))._repr_html_()
+    table = re.findall(r"<tr>.*?</tr>", page)
+    assert len(table) == 3
+    assert re.findall(r"<td[^>]*>(.*?)</td>", table[1])[:3] == ["openvino", "fp32", "fp32"]
+    assert "no &lt;b&gt;fp16&lt;/b&gt; &amp; no kernels" in page
+    assert "<b>fp16" not in page

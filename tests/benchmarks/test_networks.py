@@ -156,6 +156,13 @@ def test_a_bundle_fills_every_cell(rows: Any, trained: bool, int8: str) -> None:
     assert cells[rows.TIMES[0]] == rows.Cell(rows.Verdict.NOT_MEASURED, cause="no plain graph")
 
 
+@pytest.mark.parametrize(("high", "verdict"), [(1.02, "good"), (1.6, "not measured")])
+def test_a_ratio_of_times_with_a_wide_spread_is_not_shown(rows: Any, high: float, verdict: str) -> None:
+    times = {runtime: {"ratio": 1.0, "low": 0.98, "high": high, "rounds": 9} for runtime in rows.RUNTIMES}
+    cells = rows.cells_of(rows.Outcome(0, report(), {}), {**CHECKS, "times": times}, trained=True)
+    assert {cells[column].verdict.value for column in rows.TIMES} == {verdict}
+
+
 def test_a_precision_that_was_left_out_is_red_and_the_bundle_counts(rows: Any) -> None:
     document = report(left_out={"fp16": "float16 costs 0.3 dB; put it into fp32_"})
     cells = rows.cells_of(rows.Outcome(0, document, {}), CHECKS, trained=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sr_edge.bundle import (
 from sr_edge.bundle.archive import MAX_FILES
 from sr_edge.bundle.manifest import SCHEMA_VERSION
 from sr_edge.errors import BundleError
+from sr_edge.installation import VERSION
 from sr_edge.spec import ActivationType, Precision
 from tests.bundle.bundles import CARD, edit_manifest, fill, onnx_file, write
 from tests.expected_errors import raises
@@ -47,6 +49,11 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
         assert bundle.manifest.artifacts[0].shape == (1, 3, 16, 24)
         assert bundle.golden_files(bundle.manifest.golden[0])[1].name == "out.png"
     assert [item.name for item in tmp_path.iterdir()] == [name], "only the bundle may be left"
+
+
+def test_a_bundle_shows_its_network_tile_and_precisions(bundle_path: Path) -> None:
+    bundle = open_bundle(bundle_path)
+    assert repr(bundle) == f"<Bundle {bundle_path}: {CARD.name} x{CARD.scale}, tile 16x24, fp32 int8>"
 
 
 def test_find_says_when_nothing_fits(bundle_path: Path) -> None:
@@ -167,15 +174,41 @@ def test_a_damaged_manifest_gets_one_clear_line(
     assert where in str(caught.value)
 
 
-@pytest.mark.parametrize(("version", "verb"), [(1, "deploy"), (SCHEMA_VERSION + 1, "update")])
-def test_a_bundle_of_another_schema_says_which_of_the_two_is_too_old(
-    bundle_path: Path, version: int, verb: str
+AGAIN = f"deploy the model again with sr-edge {VERSION}"
+INSTALL = "install the version that made it"
+
+
+@pytest.mark.parametrize(
+    ("schema", "tools", "remedy"),
+    [
+        (1, {"sr-edge": "0.0.9"}, f"{AGAIN}, or run the bundle with sr-edge 0.0.9, which made it"),
+        (1, {}, AGAIN),
+        (1, {"sr-edge": "0.0.9\nrm -rf"}, AGAIN),
+        (1, ["sr-edge"], AGAIN),
+        (True, None, AGAIN),
+        ("2", {"sr-edge": 3}, AGAIN),
+        (SCHEMA_VERSION + 1, {"sr-edge": "1.2.0rc1"}, f"{INSTALL}, sr-edge 1.2.0rc1, or a newer one"),
+        (SCHEMA_VERSION + 1, {}, f"{INSTALL}, or a newer one"),
+    ],
+)
+def test_a_bundle_of_another_schema_says_what_to_do(
+    bundle_path: Path, schema: object, tools: object, remedy: str
 ) -> None:
-    edit_manifest(bundle_path, lambda document: document.update(schema_version=version))
-    with raises(BundleError, found=version, wanted=SCHEMA_VERSION) as caught:
+    edit_manifest(bundle_path, lambda document: document.update(schema_version=schema, tools=tools))
+    with raises(BundleError, found=schema, wanted=SCHEMA_VERSION, remedy=remedy):
         open_bundle(bundle_path)
-    assert caught.value.remedy is not None
-    assert caught.value.remedy.startswith(verb)
+
+
+@pytest.mark.parametrize(("maker", "shown"), [("9.0.0", True), (VERSION, False), (None, False)])
+def test_a_value_of_another_release_names_both_versions(bundle_path: Path, maker: str | None, shown: bool) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["artifacts"][0]["precision"] = "fp4"
+        document["tools"] = {"sr-edge": maker} if maker else {}
+
+    edit_manifest(bundle_path, change)
+    with raises(BundleError, found="fp4") as caught:
+        open_bundle(bundle_path)
+    assert ({"9.0.0", VERSION} <= set(re.findall(r"[0-9]+\.[0-9]+\.[0-9]+", caught.value.problem))) == shown
 
 
 def test_a_manifest_of_absurd_size_is_not_read(bundle_path: Path) -> None:

@@ -21,6 +21,7 @@ from sr_edge.cli.prepare.models import family_table
 from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
 from sr_edge.frames import Picture
 from sr_edge.image_files import list_pictures, read_picture, write_picture
+from sr_edge.installation import how_to_install
 from sr_edge.models import load_model
 from sr_edge.models.loading.spandrel_networks import family_rows
 from sr_edge.spec import TileSpec
@@ -64,7 +65,7 @@ def test_models_lists_the_families_recognised_in_a_checkpoint(sr_edge: SrEdge) -
 def test_no_word_of_the_families_is_cut(width: int) -> None:
     text = StringIO()
     rows = family_rows()
-    Console(file=text, width=width).print(family_table(rows, 'pip install "sr-edge[spandrel]"'), crop=False)
+    Console(file=text, width=width).print(family_table(rows, how_to_install("spandrel")), crop=False)
     words = {word for row in rows for cell in (row.name, row.purpose, row.licence) for word in cell.split()}
     assert [word for word in words if word not in text.getvalue()] == []
     assert max(map(len, text.getvalue().splitlines())) <= width

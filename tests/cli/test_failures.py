@@ -20,6 +20,7 @@ from sr_edge.cli.app import app
 from sr_edge.cli.failures import MAX_MESSAGE_CHARS, run_command
 from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 from sr_edge.errors import BundleError, ExportError, TileError
+from sr_edge.installation import how_to_install
 
 
 def raising(error: BaseException) -> Callable[..., object]:
@@ -41,8 +42,8 @@ def raising(error: BaseException) -> Callable[..., object]:
         (OSError(errno.EFBIG, "File too large"), 1, ("File too large", "`ulimit -f`")),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, ("Permission denied", "/x", "permissions")),
         (MemoryError(), 1, ("memory", "tile")),
-        (ModuleNotFoundError("no", name="torch"), 1, ("torch", 'pip install "sr-edge[export]"')),
-        (ModuleNotFoundError("no", name="av"), 1, ("av", 'pip install "sr-edge[camera]"')),
+        (ModuleNotFoundError("no", name="torch"), 1, ("torch", how_to_install("export"))),
+        (ModuleNotFoundError("no", name="av"), 1, ("av", how_to_install("camera"))),
         (ValueError("odd"), 1, ("ValueError: odd", "report", "SR_EDGE_DEBUG=1")),
     ],
 )

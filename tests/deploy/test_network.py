@@ -402,3 +402,20 @@ def test_a_half_precision_file_that_is_computed_in_float32_is_tested_and_not_tim
         assert row.self_test is not None and row.self_test.passed
         assert row.latency is None and row.memory is None and row.rounds_ms == ()
         assert any("not timed" in remark for remark in row.remarks)
+
+
+def test_a_report_shows_what_was_deployed_in_one_line_and_as_a_table(report: DeployReport) -> None:
+    line = repr(report)
+    assert line.startswith(f"<DeployReport {report.path}: convnet-tiny x2, tile 20x28, fp32 fp16 int8")
+    assert "\n" not in line and len(line) < 300
+    noted = replace(report, notes=("a <script> in a note",))
+    page = noted._repr_html_()
+    assert page.count("<tr>") == len(report.bench.rows) + 1
+    assert "a &lt;script&gt; in a note" in page
+    assert "<script>" not in page
+    missed = Variant("openvino", Precision.FP32)
+    failed = SelfTest(missed, Precision.FP32, (GoldenResult("0.png", 10.0, 40.0),))
+    rows = tuple(replace(row, self_test=failed) if row.variant == missed else row for row in report.bench.rows)
+    spoiled = replace(report, bench=replace(report.bench, rows=rows))
+    assert "self-test failed in openvino fp32" in repr(spoiled)
+    assert "self-test failed in openvino fp32" in spoiled._repr_html_()

@@ -25,6 +25,11 @@ from tests.export.odd_networks import (
     Upscaling,
 )
 
+REWRITES: dict[type[nn.Module], tuple[str, ...]] = {
+    EinsumNetwork: ("einsum",),
+    CumulativeNetwork: ("cumulative sum",),
+    HighRankNetwork: ("merge axes",),
+}
 TILE_FOR_RANKING = TileSpec(32, 32)
 
 
@@ -38,6 +43,7 @@ def test_what_compilers_optimize_badly_is_rewritten(network: type[nn.Module], ti
     targets = ("tensorrt-10.3", "tensorrt-11.4", "tensorrt-rtx", "openvino", "onnxruntime")
     report = export_onnx(loaded(network), tile, tmp_path / "net.onnx", targets=targets)
     assert (report.warnings, report.metadata.form) == ((), Form.STATIC)
+    assert report.passes == REWRITES[network]
     assert {"Einsum", "CumSum"}.isdisjoint(node.op_type for node in onnx.load(report.path).graph.node)
 
 
@@ -51,6 +57,7 @@ def test_what_only_costs_time_is_a_warning(tile: TileSpec, tmp_path: Path) -> No
 def test_a_sound_network_has_no_warnings(tile: TileSpec, tmp_path: Path) -> None:
     report = export_best_form(loaded(Upscaling), tile, tmp_path / "net.onnx")
     assert (report.warnings, report.form_reason, report.metadata.form) == ((), "", Form.STATIC)
+    assert report.passes == ()
 
 
 def test_what_a_target_refuses_is_a_warning_unless_it_was_asked_for(tmp_path: Path) -> None:

@@ -105,6 +105,33 @@ def renamed(model: onnx.ModelProto, source: str, result: str) -> onnx.ModelProto
     return changed
 
 
+def with_inner_names(model: onnx.ModelProto, *names: str) -> onnx.ModelProto:
+    """A copy that takes `input`, returns `output`, and whose first tensors in between have these names."""
+    changed = renamed(model, "input", "output")
+    inner = [tensor for node in changed.graph.node for tensor in node.output if tensor != "output"]
+    given = dict(zip(inner, names, strict=False))
+    for node in changed.graph.node:
+        node.input[:] = [given.get(name, name) for name in node.input]
+        node.output[:] = [given.get(name, name) for name in node.output]
+    changed.graph.ClearField("value_info")
+    return changed
+
+
+def with_sequence_output(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose first output is a sequence of tensors."""
+    changed = copied(model)
+    picture = changed.graph.output.pop()
+    changed.graph.node.append(helper.make_node("SequenceConstruct", [picture.name], ["sequence"], name="sequence"))
+    changed.graph.output.extend([helper.make_tensor_sequence_value_info("sequence", TensorProto.FLOAT, None), picture])
+    return changed
+
+
+def without_graph_name(model: onnx.ModelProto) -> onnx.ModelProto:
+    changed = copied(model)
+    changed.graph.name = ""
+    return changed
+
+
 def in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     return onnx.version_converter.convert_version(model, opset)
 

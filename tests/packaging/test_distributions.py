@@ -97,5 +97,9 @@ def test_the_wheel_carries_bundled_weights_and_stays_small(distributions: Distri
     assert sum(sizes.values()) <= 12_000_000
 
 
+def test_the_wheel_tells_type_checkers_that_it_has_types(distributions: Distributions) -> None:
+    assert "sr_edge/py.typed" in wheel_files(distributions.wheel)
+
+
 def test_the_wheel_carries_the_licence(distributions: Distributions) -> None:
     assert [name for name in wheel_files(distributions.wheel) if name.endswith("licenses/LICENSE")]

@@ -18,6 +18,7 @@ FACE = [
     "SrEdgeError",
     "TileSpec",
     "Upscaler",
+    "camera",
     "deploy_network",
     "export_onnx",
     "load_model",
@@ -37,13 +38,16 @@ def test_all_is_exact() -> None:
 def test_a_name_stays_the_same_object_after_its_module_was_imported() -> None:
     """Runs in a new process, because importing a module replaces an attribute of its name in the package."""
     code = """
-import importlib, sr_edge
+import importlib, sys, sr_edge
+assert "sr_edge.camera" not in sys.modules
 first = {name: getattr(sr_edge, name) for name in sr_edge.__all__}
-for value in first.values():
-    importlib.import_module(value.__module__)
+homes = {name: getattr(value, "__module__", None) or value.__name__ for name, value in first.items()}
+for home in homes.values():
+    importlib.import_module(home)
 for name, value in first.items():
     assert getattr(sr_edge, name) is value, name
-    assert value.__module__.startswith("sr_edge."), name
+    assert homes[name].startswith("sr_edge."), name
+assert sr_edge.camera.stream is importlib.import_module("sr_edge.camera").stream
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

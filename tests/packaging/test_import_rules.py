@@ -41,7 +41,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "einops": (),
 }
 """Who may import it; imported by name only: TensorRT in runtimes/tensorrt/api.py, spandrel in models/recognition."""
-CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "scripts")
+CHECKED_FOLDERS = ("sr_edge", "tests", "benchmarks", "examples", "scripts")
 
 
 def python_files(root: Path, folders: tuple[str, ...]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The commands in README.md and docs/*.md run as printed, and their links lead somewhere.
+"""The commands in README.md, docs/*.md and examples/README.md run as printed, and their links lead somewhere.
 
 Every fenced block marked `bash` or `python` is run, the blocks of one page in order, in a folder that holds `examples`
 and `checkpoint.pth`; pages other than the README find what the README's walk made there, as they tell their reader.
@@ -27,7 +27,7 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands_of(page: str) -> list[str]:

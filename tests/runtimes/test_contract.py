@@ -114,6 +114,7 @@ def test_spec_tells_what_runs(runtime: str, toys: Any) -> None:
     request: SessionRequest = toys.request_for(runtime, slots=3)
     with open_request(runtime, request) as session:
         spec = session.spec
+        assert repr(session) == f"<{type(session).__name__} {runtime} on {request.device}: fp32, x2, tile 16x24>"
     assert (spec.runtime, spec.device, spec.tile, spec.scale) == (runtime, request.device, TileSpec(16, 24), 2)
     assert (spec.requested, spec.ran, spec.float_precision_ran) == (Precision.FP32,) * 3
     threads = 1 if request.device == "cpu" else 0
@@ -166,6 +167,7 @@ def test_closed_session_refuses_work(runtime: str, toys: Any, batches: list[Arra
     with open_request(runtime, toys.request_for(runtime)) as session:
         ticket = session.submit(batches[0])
     session.close()
+    assert "closed" in repr(session)
     for use in (
         lambda: session.run(batches[0]),
         lambda: session.submit(batches[0]),

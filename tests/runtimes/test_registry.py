@@ -16,6 +16,7 @@ import pytest
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, open_bundle, sha256_of, staging_folder, write_bundle
 from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
+from sr_edge.installation import how_to_install
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import RUNTIMES, availability, load_runtime, open_request, request_from_bundle, supports
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
@@ -127,10 +128,10 @@ def test_request_from_bundle_is_what_a_session_opens(bundle: Path) -> None:
 
 def test_bundle_without_the_artifact(bundle: Path, runtime: str) -> None:
     present = ("onnx fp32", "onnx int8+fp32 (uint8 activations)")
-    with raises(PrecisionUnavailable, found=(FP16, FP32, None), wanted=present):
-        open_session(bundle, runtime, FP16)
-    with raises(PrecisionUnavailable, found=(FP32, FP32, UINT8), wanted=present):
-        open_session(bundle, runtime, io=UINT8)
+    for precision, io in ((FP16, None), (FP32, UINT8)):
+        missing = {"found": (precision, FP32, io), "wanted": present}
+        with raises(PrecisionUnavailable, **({"found": runtime} if runtime == "torch" else missing)):
+            open_session(bundle, runtime, precision, io=io)
 
 
 @pytest.mark.parametrize("call", [load_runtime, availability, lambda name: open_session("x", name)])
@@ -152,7 +153,7 @@ def test_absent_library(hidden_library: Any, toys: Any) -> None:
     name = hidden_library.name
     reported = availability(name)
     assert not reported.works
-    assert reported.how_to_install == f'pip install "sr-edge[{hidden_library.extra}]"'
+    assert reported.how_to_install == how_to_install(hidden_library.extra)
     assert not supports(name, FP32)
     with raises(RuntimeUnavailable, found=None, wanted=hidden_library.library) as caught:
         open_request(name, toys.request(toys.plain()))

@@ -240,8 +240,8 @@ def _resolve_torch(name: ModelSpec, options: ComparisonOptions, stack: ExitStack
         precision=name.precision or Precision.FP32,
         device=options.device,
         threads=options.threads,
-        architecture=model.card.name,
-        options={"architecture": model.card.name},
+        architecture=model.architecture,
+        options={"architecture": model.architecture},
     )
     return ResolvedModel(name, TORCH, request, Precision.FP32, has_own_tile=False)
 

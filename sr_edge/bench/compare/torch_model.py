@@ -9,8 +9,8 @@ from sr_edge.bundle.weights import write_weights
 from sr_edge.errors import UsageError
 from sr_edge.export import export_best_form
 from sr_edge.model_sources import NetworkChoice, SourceKind, load_network, source_kind
-from sr_edge.models import LoadedModel, load_model, model_names
-from sr_edge.models.loading.load import bake, innermost
+from sr_edge.models import LoadedModel, model_names
+from sr_edge.models.loading.load import bake, innermost, reopen_model
 from sr_edge.runtimes import SessionRequest
 
 
@@ -18,7 +18,8 @@ def load_torch_model(choice: NetworkChoice) -> LoadedModel:
     """Loads the network of a checkpoint, a registered name or package.module:factory.
 
     Raises:
-        UsageError: the target is none of those, or weights are given for a checkpoint.
+        UsageError: the target is none of those, weights are given for a checkpoint, or the file is a TorchScript
+            program, which the torch runtime cannot build again.
         SrEdgeError: see `load_network`.
     """
     target = choice.model or ""
@@ -39,13 +40,21 @@ def load_torch_model(choice: NetworkChoice) -> LoadedModel:
             remedy="give model.onnx, NAME.sredge, a checkpoint, package.module:factory, "
             f"or one of: {', '.join(model_names())}",
         )
-    return load_network(choice)
+    network = load_network(choice)
+    if not network.architecture:
+        raise UsageError(
+            f"{target} is a TorchScript program, whose network cannot be built again from its weights",
+            found=target,
+            wanted="a checkpoint, a registered name, or package.module:factory",
+            remedy=f"compare its ONNX file instead: sr-edge export {target} -o model.onnx",
+        )
+    return network
 
 
 def write_torch_weights(model: LoadedModel, folder: Path) -> Path:
     """Writes the network's weights to a file in `folder`, for the torch runtime."""
     path = folder / "weights.safetensors"
-    state = innermost(model.module).state_dict()
+    state = model.state if model.state is not None else innermost(model.module).state_dict()
     write_weights(path, {name: value.cpu().numpy() for name, value in state.items()})
     return path
 
@@ -56,11 +65,8 @@ def export_torch_model(request: SessionRequest, folder: Path) -> Path:
     Raises:
         ExportError: the network cannot be exported, or the output of its graph differs.
     """
-    card, arch = request.card, request.architecture or request.card.name
-    if ":" in arch:
-        model = load_model(None, card.scale, request.artifact, arch=arch, input_range=card.input_range)
-    else:
-        model = load_model(arch, card.scale, request.artifact)
+    card = request.card
+    model = reopen_model(request.architecture or card.name, card, request.artifact)
     path = folder / "exported.onnx"
     export_best_form(bake(model, card.baked), request.tile, path)
     return path

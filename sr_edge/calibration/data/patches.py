@@ -16,6 +16,7 @@ from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.files.headers import is_playlist
 from sr_edge.frames import Frame
 from sr_edge.image_files import is_picture, note_about_others, read_picture, scan_folder
+from sr_edge.installation import how_to_install
 from sr_edge.opacity import with_visible_colours
 from sr_edge.spec import RGB, TileSpec
 
@@ -239,7 +240,7 @@ def _video_frames(path: Path, count: int, shift: float) -> Iterator[tuple[Frame,
             f"reading the video {path} requires PyAV, which is not installed",
             found=path,
             wanted="PyAV",
-            remedy="install it with: pip install 'sr-edge[camera]'",
+            remedy=f"run: {how_to_install('camera')}",
         ) from None
     if is_playlist(path):
         raise CalibrationError(

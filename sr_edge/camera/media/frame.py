@@ -164,6 +164,10 @@ class VideoFrame:
                 remedy="pass planes whose data type and shape match the format and the first plane",
             )
 
+    def __repr__(self) -> str:
+        time = "no timestamp" if self.time_s is None else f"{self.time_s:.3f} s"
+        return f"<VideoFrame {self.sequence}: {self.width}x{self.height} {self.format}, {time}>"
+
     @property
     def height(self) -> int:
         return int(self.planes[0].shape[0])

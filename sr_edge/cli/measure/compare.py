@@ -157,6 +157,8 @@ def _models_table(report: Comparison) -> Table:
     from rich.table import Table
 
     table = Table("", "model", "file", "runtime", "requested", "ran", "float layers")
+    for column in table.columns[1:3]:
+        column.overflow = "fold"  # paths may be longer than a line
     for letter, model in (("A", report.reference), ("B", report.candidate)):
         runtime = f"{model.runtime} {model.version}".strip()
         table.add_row(
@@ -194,7 +196,10 @@ def _layers(report: LayerReport) -> list[str | Table]:
     if report.reason:
         return [f"layers not compared: {report.reason}"]
     lines = [f"the layers of {name} are those of its ONNX export, computed in onnxruntime" for name in report.exported]
-    lines += [f"{count} nodes were not compared: {reason}" for reason, count in (report.left_out or {}).items()]
+    lines += [
+        f"{count} {'node was' if count == 1 else 'nodes were'} not compared: {reason}"
+        for reason, count in (report.left_out or {}).items()
+    ]
     first = report.first_apart
     if first is None:
         heading = f"no layer differs: all {len(report.layers)} agree to a relative error of {report.tolerance:g}"
@@ -210,6 +215,7 @@ def _layer_table(layers: list[LayerDifference], first: LayerDifference | None) -
     from rich.table import Table
 
     table = Table("", "layer", "operator", "relative error", "of its inputs", "largest error", "largest value")
+    table.columns[1].overflow = "fold"
     for column in table.columns[3:]:
         column.justify = "right"
     for layer in layers:

@@ -30,6 +30,7 @@ from sr_edge.cli.options import (
 )
 from sr_edge.errors import CalibrationInterrupted, FrameError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.installation import how_to_install
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ GraphOrModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="ONNX file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Optional with --weights "
-        "or --arch.",
+        help="ONNX file, bundle, checkpoint, or name of a model that `sr-edge models` lists. Left out with --arch, "
+        "which names a function that builds a network of your own; may be left out with --weights.",
         show_default=False,
     ),
 ]
@@ -261,7 +262,7 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
     report, files = written.report, ", ".join(map(str, written.files))
     summary = f"Written: {written.path} with {written.activation_type.name} activations, and the curve in {files}."
     if len(written.files) == 1:
-        summary += " The picture of the curve requires matplotlib: pip install 'sr-edge[report]'"
+        summary += f" The picture of the curve requires matplotlib; run: {how_to_install('report')}"
     warnings = warning_lines(report.warnings)
     remarks = [graph.remark] if graph.remark else []
     return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)
@@ -273,7 +274,7 @@ def _layer_table(report: CalibrationReport) -> Table:
     timings = report.calibration.timings
     table = Table()
     for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold" if heading == "layer" else "ellipsis")
     table.add_column("reason")
     for row in report.layers:
         noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"

@@ -168,11 +168,16 @@ def _readable(report: DeployReport) -> Group:
 
     from sr_edge.bench import rich_report
     from sr_edge.cli.output import warning_lines
+    from sr_edge.cli.prepare.export import passes_line
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
+    base = report.exports[0]
+    verified = [base.parity.sentence, *([passes_line(base.passes)] if base.passes else [])]
     warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
-    return Group(rich_report(report.bench), *report.notes, *warnings, written, *advice_lines(report.recommendations))
+    return Group(
+        rich_report(report.bench), *verified, *report.notes, *warnings, written, *advice_lines(report.recommendations)
+    )
 
 
 def advice_lines(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:

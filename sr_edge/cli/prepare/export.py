@@ -141,6 +141,11 @@ def export(
         show(report, _readable(report, targets))
 
 
+def passes_line(passes: Sequence[str]) -> str:
+    """Names what changed the form of a graph, for a person."""
+    return f"the graph was rewritten by: {', '.join(passes)} (see Rewrites in docs/export.md)"
+
+
 def _photographs(images: Path | None, tile: TileSpec, channels: int, warn: Callable[[str], None]) -> Sequence[Batch]:
     from sr_edge.calibration import calibration_patches
 
@@ -157,8 +162,10 @@ def _readable(report: ExportReport, targets: Sequence[str]) -> str:
     lines = [
         f"{report.path}: {card.name} x{card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io, {size}",
         f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
-        f"fp32 graph against {parity.reference}: largest error {parity.max_abs_error:.2g}, {parity.psnr_db:.1f} dB",
+        parity.sentence,
     ]
+    if report.passes:
+        lines.append(passes_line(report.passes))
     if report.float16 is not None:
         lines.append(
             f"fp16 against fp32, in float16 arithmetic: {report.float16.psnr_db:.1f} dB, costs "

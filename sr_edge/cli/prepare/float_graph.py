@@ -13,7 +13,7 @@ from sr_edge.files.unfinished import temporary_folder
 from sr_edge.spec import RGB, Precision, TileSpec
 
 if TYPE_CHECKING:
-    from sr_edge.model_sources import NetworkChoice
+    from sr_edge.model_sources import NetworkChoice, OnnxModel
     from sr_edge.spec import StageProgress
 
 DYNAMIC_TILE = TileSpec(64, 64)
@@ -47,7 +47,8 @@ def float_graph(choice: NetworkChoice, tile: str | None, progress: StageProgress
     other network is exported, such as an ONNX file in fp16.
 
     Raises:
-        CalibrationError: The file is not an ONNX model, or does not take the tile.
+        CalibrationError: The file does not take the tile.
+        ExportError: The ONNX file is damaged or unsafe.
         BundleError: The path is not a bundle, or the bundle has no float graph.
         UsageError: Options for PyTorch networks were given with a file or a bundle.
         SrEdgeError: The network could not be loaded or exported.
@@ -73,15 +74,29 @@ def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph
     """The ONNX file itself, or None if calibration cannot read its form, or another size is wanted."""
     from sr_edge.calibration.graph.load import reads_as_it_is
     from sr_edge.model_sources.networks import read_network_file
+    from sr_edge.model_sources.onnx_file.reading import read_model
 
+    read_model(path)  # refuses damaged and unsafe files before onnx opens the weights beside them
     if choice.channel_order != "rgb" or not reads_as_it_is(path):
         return None
     model = read_network_file(path, choice)
     if tile is not None and model.fixed_tile not in (None, TileSpec.parse(tile)):
         return None
-    is_found = choice.input_range is None and model.input.white != 1.0
-    remark = f"its values range from 0 to {model.input.white:g}" if is_found else ""
+    remark = "" if model.metadata is not None else _what_is_kept(model)
     return _from_file(path, tile, model.input.white, remark)
+
+
+def _what_is_kept(model: OnnxModel) -> str:
+    """What calibration keeps and changes in a file of other origin."""
+    from sr_edge.calibration.graph.load import FIRST_OPSET_PER_CHANNEL
+    from sr_edge.export.graph.view import default_opset
+
+    opset = default_opset(model.original)
+    converted = f"opset {opset} converted to {FIRST_OPSET_PER_CHANNEL}; " if opset < FIRST_OPSET_PER_CHANNEL else ""
+    return (
+        f"{model.path.name}: input and output kept as they are; {converted}"
+        f"its values range from 0 to {model.input.white:g}"
+    )
 
 
 def _from_file(path: Path, tile: str | None, input_range: float = 1.0, remark: str = "") -> FloatGraph:

@@ -107,21 +107,11 @@ def _controls(card: ModelCard) -> str:
 def _artifacts(manifest: Manifest, sizes: dict[str, int]) -> Table:
     from rich.table import Table
 
-    table = Table("file", "kind", "precision", "float_precision", "activation_type", "io", "input", "MB", "sha256")
+    table = Table("file", "precision", "INT8 activations", "io", "MB")
+    table.columns[-1].justify = "right"
     for item in manifest.artifacts:
-        shape = "x".join(map(str, item.shape))
+        is_mixed = item.float_precision is not item.precision
+        precision = f"{item.precision}+{item.float_precision}" if is_mixed else str(item.precision)
         size = f"{sizes[item.file] / 1e6:.2f}"
-        activation_type = str(item.activation_type or "")
-        row = (
-            item.file,
-            item.kind,
-            item.precision,
-            item.float_precision,
-            activation_type,
-            item.io,
-            shape,
-            size,
-            item.sha256[:12],
-        )
-        table.add_row(*map(str, row))
+        table.add_row(item.file, precision, str(item.activation_type or ""), str(item.io), size)
     return table

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sr_edge.models.loading.spandrel_networks import FamilyRow
     from sr_edge.models.model_list import ModelRow
 
-GIGA = 1e9
+MEGA, GIGA = 1e6, 1e9
 
 FamiliesOption = Annotated[
     bool, typer.Option("--families", help="List the architecture families that are recognised in a checkpoint instead.")
@@ -27,12 +27,13 @@ def models(families: FamiliesOption = False, as_json: JsonOption = False) -> Non
 
     with result_on_stdout(as_json) as show:
         if families:
+            from sr_edge.installation import how_to_install
             from sr_edge.models.loading.spandrel_networks import family_rows
-            from sr_edge.models.recognition.library import INSTALL, is_installed
+            from sr_edge.models.recognition.library import EXTRA, is_installed
 
-            families_known, installed = family_rows(), is_installed()
-            document = {"families": families_known, "spandrel": {"installed": installed, "install": INSTALL}}
-            show(document, family_table(families_known, "" if installed else INSTALL))
+            families_known, installed, install = family_rows(), is_installed(), how_to_install(EXTRA)
+            document = {"families": families_known, "spandrel": {"installed": installed, "install": install}}
+            show(document, family_table(families_known, "" if installed else install))
         else:
             from sr_edge.models import model_rows
 
@@ -68,15 +69,16 @@ def _table(rows: list[ModelRow]) -> Group:
     from rich.table import Table
 
     scales = sorted({scale for row in rows for scale in row.parameters})
-    counts = [f"parameters x{scale}" for scale in scales]
+    counts = [f"params x{scale}" for scale in scales]
     table = Table("model", *counts, f"GMAC x{scales[0]}", "tile", "overlap", "statistics", "bundled weights")
     for column in table.columns[1:-2]:
         column.justify = "right"
     for row in rows:
-        table.add_row(row.name, *(f"{row.parameters[scale]:,}" for scale in scales), *_needs(row, scales[0]))
+        table.add_row(row.name, *(f"{row.parameters[scale] / MEGA:.3f}" for scale in scales), *_needs(row, scales[0]))
     return Group(
         table,
-        "GMAC: 10^9 multiply-accumulates at 96x96. tile: height and width are multiples of this. overlap: in pixels.\n"
+        "params: millions of parameters. GMAC: 10^9 multiply-accumulates at 96x96.\n"
+        "tile: height and width are multiples of this. overlap: in pixels.\n"
         "statistics: global where a pixel depends on the whole image. Not bundled: --weights or --random-weights.",
     )
 

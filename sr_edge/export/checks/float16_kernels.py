@@ -210,4 +210,9 @@ KERNELS: tuple[type[OpRun], ...] = (
     elementwise(op_div.Div, torch.div),
     *map(in_onnxruntime, ("AveragePool", "ConvTranspose", "Einsum", "GridSample", "InstanceNormalization")),
     *map(in_onnxruntime, ("LayerNormalization", "LpPool", "MaxPool", "Resize")),
+    # onnx's own evaluator gathers along at most 64 elements, scatters in a loop over all elements in Python, and cannot
+    # crop by negative padding.
+    *map(in_onnxruntime, ("GatherElements", "ScatterElements", "Pad")),
+    # onnx's own evaluator takes at most 64 elements along the axis here, and loops over the elements in Python.
+    *map(in_onnxruntime, ("GatherElements", "ScatterElements")),
 )

@@ -116,6 +116,12 @@ class Parity:
         return min((result.difference.psnr_db for result in self._counted), default=math.inf)
 
     @property
+    def sentence(self) -> str:
+        """What was compared, and the largest difference, for a person."""
+        level = f"{self.psnr_db:.1f} dB" if math.isfinite(self.psnr_db) else "equal"
+        return f"fp32 graph against {self.reference}: largest error {self.max_abs_error:.2g}, {level}"
+
+    @property
     def excused(self) -> tuple[PatchParity, ...]:
         return tuple(result for result in self.patches if result.excused)
 

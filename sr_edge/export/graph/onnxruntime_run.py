@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,21 +55,37 @@ def open_onnxruntime(model: Path | onnx.ModelProto, optimize: bool = True) -> or
         ) from error
 
 
-def run_session(session: ort.InferenceSession, inputs: Tensors) -> dict[str, Tensor]:
+def run_session(session: ort.InferenceSession, inputs: Tensors, limit_s: float | None = None) -> dict[str, Tensor]:
     """Runs an open session once and returns all outputs by name.
 
+    Args:
+        session: the session.
+        inputs: the inputs by name.
+        limit_s: seconds after which the run is ended, since loops in files of others may never end; None for no limit.
+
     Raises:
-        ExportError: ONNX Runtime cannot run the graph on these inputs.
+        ExportError: ONNX Runtime cannot run the graph on these inputs, or not within the limit.
     """
     names = [output.name for output in session.get_outputs()]
+    options = ort.RunOptions()
+    timer = threading.Timer(limit_s or 0.0, setattr, (options, "terminate", True))
+    timer.daemon = True
+    if limit_s is not None:
+        timer.start()
     try:
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        return dict(zip(names, session.run(names, dict(inputs), options), strict=True))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        if options.terminate:
+            raise ExportError(
+                f"the graph did not end within {limit_s:g} s on a small picture", found=None, wanted=limit_s
+            ) from error
         shapes = {name: value.shape for name, value in inputs.items()}
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ExportError(
             f"ONNX Runtime cannot run the graph on the inputs {listed}: {one_line(str(error))}", found=shapes
         ) from error
+    finally:
+        timer.cancel()
 
 
 def feed_of(image_name: str, image: Tensor, controls: Mapping[str, float]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import onnx
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.view import graph_inputs
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat, PictureRunner
+from sr_edge.model_sources.onnx_file.rewrites.names import rename_tensors, unused_prefix
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph
 from sr_edge.spec import Control, TileSpec
 
@@ -90,23 +91,23 @@ def _with_repeated_picture(model: onnx.ModelProto, probed: ProbedGraph, batch: i
     """Tiles the only picture to the batch, and slices the first result out of it."""
     repeated = _with_first_dimension(model, probed.input.port.name, 1)
     graph, name, result = repeated.graph, probed.input.port.name, probed.output.port.name
-    inner, outer = f"{name}/batch", f"{result}/batch"
-    for node in graph.node:
-        node.input[:] = [inner if tensor == name else outer if tensor == result else tensor for tensor in node.input]
-        node.output[:] = [outer if tensor == result else tensor for tensor in node.output]
-    lists = {"batch/repeats": [batch, 1, 1, 1], "batch/first": [0], "batch/end": [1], "batch/axes": [0]}
+    prefix = unused_prefix(graph, "batch/")
+    inner, outer = f"{prefix}pictures", f"{prefix}results"
+    rename_tensors(graph, {name: inner, result: outer})
+    for value in (*graph.input, *graph.output):
+        value.name = {inner: name, outer: result}.get(value.name, value.name)
+    lists = {"repeats": [batch, 1, 1, 1], "first": [0], "end": [1], "axes": [0]}
+    repeats, *cut = (f"{prefix}{key}" for key in lists)
     graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.array(values, np.int64), key) for key, values in lists.items()
+        onnx.numpy_helper.from_array(np.array(values, np.int64), f"{prefix}{key}") for key, values in lists.items()
     )
     body = list(graph.node)
     graph.ClearField("node")
     graph.node.extend(
         [
-            onnx.helper.make_node("Tile", [name, "batch/repeats"], [inner], name="batch/Tile"),
+            onnx.helper.make_node("Tile", [name, repeats], [inner], name=f"{prefix}Tile"),
             *body,
-            onnx.helper.make_node(
-                "Slice", [outer, "batch/first", "batch/end", "batch/axes"], [result], name="batch/Slice"
-            ),
+            onnx.helper.make_node("Slice", [outer, *cut], [result], name=f"{prefix}Slice"),
         ]
     )
     return repeated

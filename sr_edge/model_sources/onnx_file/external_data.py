@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -18,21 +18,29 @@ _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph, and the bodies of its If, Loop and Scan nodes."""
     yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from graphs_of(body)
+    yield from _bodies_of(graph.node)
 
 
 def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """The initializers and constant attributes of a graph and of the bodies in it."""
     for body in graphs_of(graph):
         yield from body.initializer
-        for node in body.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
+        yield from _constants_of(body.node)
+
+
+def _bodies_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from graphs_of(body)
+
+
+def _constants_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
 
 
 def load_external_data(model: onnx.ModelProto, path: Path) -> None:
@@ -55,7 +63,10 @@ def load_external_data(model: onnx.ModelProto, path: Path) -> None:
 def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from tensors_of(model.graph)
     for function in model.functions:
-        yield from tensors_of(onnx.GraphProto(node=function.node))
+        yield from _constants_of(function.node)
+        for body in _bodies_of(function.node):
+            yield from body.initializer
+            yield from _constants_of(body.node)
 
 
 def _byte_size(tensor: onnx.TensorProto, path: Path) -> int:
@@ -83,10 +94,11 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
     folders = (path.parent.resolve(), path.resolve().parent)
     try:
         file = (folders[0] / location).resolve()
+        is_file = file.is_file()
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", _byte_size(tensor, path)))
     except (ValueError, OSError):
         raise ExportError(
-            f"{path} has a damaged reference to external data: {location!r}",
+            f"{path} has a damaged reference to external data: {location[:80]!r}",
             found=entries,
             remedy="export it again",
         ) from None
@@ -97,7 +109,7 @@ def _external_bytes(tensor: onnx.TensorProto, path: Path) -> bytes:
             wanted="a file inside the folder of the model",
             remedy="obtain it again from a source that you trust",
         )
-    if not file.is_file():
+    if not is_file:
         raise ExportError(
             f"{path} stores its weights in {location!r}, which is missing",
             found=None,

@@ -20,6 +20,10 @@ from sr_edge.spec import Control
 Tensor = npt.NDArray[Any]
 
 
+RUN_LIMIT_S = 120.0
+"""Seconds for one run of a graph on a picture of at most one tile; a loop in a file of others may never end."""
+
+
 @dataclass(frozen=True)
 class PictureFormat:
     """How the input or the output of a graph stores pictures.
@@ -82,8 +86,9 @@ class PictureRunner:
         self._controls = {control.name: control.default for control in controls}
 
     def run(self, image: str, tensor: Tensor, setting: Controls | None = None) -> dict[str, Tensor]:
-        """All outputs for one input array; raises ExportError if the graph cannot run on it."""
-        return run_session(self._session, feed_of(image, tensor, {**self._controls, **(setting or {})}))
+        """All outputs that are tensors for one input array; raises ExportError if the graph cannot run on it."""
+        outputs = run_session(self._session, feed_of(image, tensor, {**self._controls, **(setting or {})}), RUN_LIMIT_S)
+        return {name: output for name, output in outputs.items() if isinstance(output, np.ndarray)}
 
 
 @dataclass(frozen=True)

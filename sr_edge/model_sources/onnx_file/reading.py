@@ -42,6 +42,7 @@ def read_model(path: Path) -> onnx.ModelProto:
             wanted="an ONNX graph",
             remedy="export it again",
         )
+    model.graph.name = model.graph.name or path.stem  # runtimes need no name, but onnx's checker wants one
     load_external_data(model, path)
     _require_valid(model, path)
     model = _without_functions(model, path)

@@ -152,7 +152,7 @@ def _picture_output(outputs: Mapping[str, Tensor], port: Port, size: TileSpec, p
         for output, scale in _as_picture(name, tensor, port.batch, size)
     ]
     if not pictures:
-        shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in outputs.items())
+        shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in outputs.items()) or "no tensor"
         raise ExportError(
             f"{path} turns a picture of {size} into {shapes}, none of which is that picture enlarged by "
             f"{', '.join(map(str, SCALES[:-1]))} or {SCALES[-1]}",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_edge.errors import ExportError, UsageError
+from sr_edge.errors import UsageError
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph
 from sr_edge.resize import resize_bicubic
@@ -61,7 +61,6 @@ def find_range(probed: ProbedGraph, stated: float | None, path: Path) -> ValueRa
 
     Raises:
         UsageError: `stated` is neither 1 nor 255, or contradicts an input of uint8.
-        ExportError: Neither range gives a picture, or both give a different one and none is clearly better.
     """
     if stated is not None and stated not in RANGES:
         raise UsageError(
@@ -77,11 +76,11 @@ def find_range(probed: ProbedGraph, stated: float | None, path: Path) -> ValueRa
         return ValueRange(stated, _output_range(probed, trials[0], stated), f"range 0-{stated:g}, as stated")
     best, other = sorted(trials, key=lambda trial: trial.psnr_db, reverse=True)
     if best.psnr_db < MIN_PSNR_DB:
-        raise _undecided(path, trials, "neither gives the picture")
+        return _assumed(probed, trials, "the network restores a photograph in neither range")
     if _psnr_db(best.picture, other.picture) > SAME_DB:
         return ValueRange(1.0, trials[0].output, "range 0-1, as 0-255 gives the same picture")
     if best.psnr_db - other.psnr_db < MIN_MARGIN_DB:
-        raise _undecided(path, trials, "both give a similar picture")
+        return _assumed(probed, trials, "the network restores a photograph about equally well in both ranges")
     return ValueRange(best.input, best.output, f"range 0-{best.input:g}, {_compared(best, other)}")
 
 
@@ -139,12 +138,8 @@ def _compared(best: _Trial, other: _Trial) -> str:
     )
 
 
-def _undecided(path: Path, trials: list[_Trial], why: str) -> ExportError:
-    measured = ", ".join(f"with 0-{trial.input:g} to {trial.psnr_db:.1f} dB" for trial in trials)
-    return ExportError(
-        f"cannot find out whether {path} works on values of 0-1 or 0-255: {why} (a downscaled photograph is restored "
-        f"{measured})",
-        found={trial.input: trial.psnr_db for trial in trials},
-        wanted=MIN_PSNR_DB,
-        remedy="pass --input-range 1 or --input-range 255",
-    )
+def _assumed(probed: ProbedGraph, trials: list[_Trial], why: str) -> ValueRange:
+    """The usual range, for a network that does not tell: one with random weights, or one for another task."""
+    measured = ", ".join(f"{trial.psnr_db:.1f} dB with 0-{trial.input:g}" for trial in trials)
+    reason = f"range 0-1, assumed since {why} ({measured}); --input-range 255 states the other one"
+    return ValueRange(1.0, _output_range(probed, trials[0], 1.0), reason)

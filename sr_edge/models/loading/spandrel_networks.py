@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sr_edge.errors import UnknownNameError, WeightsError
+from sr_edge.installation import how_to_install
 from sr_edge.models.loading.weights import Differences, NearestNetwork
 from sr_edge.models.recognition.attempts import (
     Mismatch,
@@ -28,7 +29,7 @@ from sr_edge.models.recognition.families import (
     family_rows,
     find_family,
 )
-from sr_edge.models.recognition.library import INSTALL, find_library, require_library
+from sr_edge.models.recognition.library import EXTRA, find_library, require_library
 from sr_edge.models.recognition.signatures import nearest_family
 from sr_edge.spec import Tiling
 
@@ -215,7 +216,7 @@ def nearest_network(state: Mapping[str, Tensor], mismatches: Sequence[Mismatch] 
     family = find_family(resemblance.family)
     clause = resemblance_text(family, resemblance)
     if library is None:
-        clause += f"; spandrel, which builds that family, is not installed; run: {INSTALL}"
+        clause += f"; spandrel, which builds that family, is not installed; run: {how_to_install(EXTRA)}"
     else:
         all_mismatches = attempt(library, state).mismatches if mismatches is None else mismatches
         mismatch = next((mismatch for mismatch in all_mismatches if mismatch.family == family), None)

@@ -21,9 +21,10 @@ from types import ModuleType
 from typing import Any
 
 from sr_edge.errors import UsageError
+from sr_edge.installation import how_to_install
 from sr_edge.models.checkpoints.bounds import first_line
 
-INSTALL = 'pip install "sr-edge[spandrel]"'
+EXTRA = "spandrel"
 _FUNCTIONAL = "torchvision.transforms.functional"
 _IMPORTED_NAMES = ("InterpolationMode", "normalize", "rotate")
 _lock = threading.Lock()
@@ -60,7 +61,7 @@ def require_library() -> SpandrelLibrary:
         raise UsageError(
             "networks of this family are built by the package spandrel, which is not installed",
             wanted="spandrel",
-            remedy=f"run: {INSTALL}",
+            remedy=f"run: {how_to_install(EXTRA)}",
         )
     return library
 
@@ -95,7 +96,7 @@ def import_library() -> SpandrelLibrary:
                 f"the installed spandrel cannot be imported ({type(error).__name__}: {first_line(error)})",
                 found=str(error),
                 wanted="spandrel",
-                remedy=f"run: {INSTALL}",
+                remedy=f"run: {how_to_install(EXTRA)}",
             ) from error
     return SpandrelLibrary(spandrel, _remark(failure) if failure else "")
 

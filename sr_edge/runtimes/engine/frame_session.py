@@ -109,6 +109,9 @@ class FrameSession:
             self._float.close()
         self._resources.close()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'closed, ' if self._is_closed else ''}{self.spec}>"
+
     def __enter__(self) -> FrameSession:
         return self
 

@@ -213,6 +213,9 @@ class EngineSession:
         for slot in slots:
             self._free.put(slot)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'closed, ' if self._closed else ''}{self._spec}>"
+
     def __enter__(self) -> EngineSession:
         return self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,9 @@ def test_the_part_that_is_advised_is_taken(part: tuple[int, int, int, int]) -> N
 def test_a_part_outside_is_refused(part: tuple[int, int, int, int]) -> None:
     with raises(FrameError, found=part, wanted=(8, 8)):
         blank(PixelFormat.RGB, 8, 8).cropped(*part)
+
+
+@pytest.mark.parametrize(("pts", "time"), [(21_000, "0.233 s"), (0, "0.000 s"), (None, "no timestamp")])
+def test_a_frame_shows_its_size_format_and_time_and_no_pixels(pts: int | None, time: str) -> None:
+    frame = replace(blank(PixelFormat.NV12, 1080, 1920), pts=pts, sequence=7)
+    assert repr(frame) == f"<VideoFrame 7: 1920x1080 nv12, {time}>"

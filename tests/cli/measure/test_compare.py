@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sr_edge.bench.compare.comparison import side_by_side
 from sr_edge.export import export_onnx
 from sr_edge.image_files import read_picture
 from sr_edge.models import load_model
+from sr_edge.models.recognition.library import is_installed
 from sr_edge.runtimes import supports
 from sr_edge.spec import Precision, TileSpec
 
@@ -234,6 +236,28 @@ def test_a_network_of_ones_own_is_a_side(
     assert report["max_abs_error"] == 0.0
     assert report["psnr_db"] is None  # equal
     assert len(report["layers"]["exported"]) == 2 and report["layers"]["first_apart"] is None
+
+
+def test_a_checkpoint_of_another_family_is_a_side(sr_edge: SrEdge, tmp_path: Path, pictures: Path) -> None:
+    if not is_installed():
+        pytest.skip("spandrel is not installed (extra spandrel)")
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = [torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.PReLU(8)]
+    layers += [torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.PReLU(8), torch.nn.Conv2d(8, 12, 3, padding=1)]
+    network = torch.nn.ModuleDict({"body": torch.nn.Sequential(*layers)})
+    torch.save(network.state_dict(), tmp_path / "compact.pth")
+    report = compared(sr_edge, tmp_path / "compact.pth", tmp_path / "compact.pth", "--tile", "16", "--images", pictures)
+    assert report["max_abs_error"] == 0.0
+    assert len(report["layers"]["exported"]) == 2 and report["layers"]["first_apart"] is None
+
+
+def test_a_torchscript_program_cannot_be_a_side(sr_edge: SrEdge, files: Path, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.PixelShuffle(2)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls TorchScript deprecated
+        torch.jit.trace(network, torch.zeros(1, 3, 32, 32)).save(tmp_path / "net.pt")  # type: ignore[no-untyped-call]
+    outcome = sr_edge("compare", tmp_path / "net.pt", files / "model.onnx")
+    assert (outcome.code, f"sr-edge export {tmp_path / 'net.pt'}" in outcome.error) == (2, True)
 
 
 def test_the_difference_is_amplified_and_numbers_that_are_none_are_drawn() -> None:

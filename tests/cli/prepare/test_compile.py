@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sr_edge.installation import how_to_install
 from sr_edge.runtimes import find_entry
 
 RTX = ("--runtime", "tensorrt-rtx", "--compute-capability", "8.6")
@@ -112,7 +113,7 @@ def test_an_absent_library_says_where_it_comes_from(
     monkeypatch.setitem(sys.modules, entry.library, None)
     done = sr_edge("compile", bundle)
     assert done.code == 1
-    assert 'pip install "sr-edge[tensorrt]"' in done.error
+    assert how_to_install("tensorrt") in done.error
     assert "JetPack" in done.error
 
 

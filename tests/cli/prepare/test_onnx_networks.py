@@ -27,6 +27,7 @@ def test_a_file_in_half_precision_becomes_a_bundle(sr_edge: SrEdge, pictures: Pa
     outcome = sr_edge("deploy", path, "--images", pictures, "--tile", "24x32", *QUICK, "-o", out)
     assert outcome.code == 0, outcome.stderr
     assert "half.onnx: fp16 widened to fp32" in outcome.stdout
+    assert "fp32 graph against half.onnx" in outcome.stdout
     assert outcome.stdout.count("no PyTorch network") == 1
     with open_bundle(out) as bundle:
         manifest = bundle.manifest
@@ -69,7 +70,9 @@ def test_calibration_keeps_a_file_that_it_can_read_and_prepares_others(
         assert outcome.code == 0, outcome.stderr
         assert [value.name for value in onnx.load(out).graph.input] == [expected]
         remark = json.loads(outcome.stdout)["remark"]
-        assert ("0 to 255" if name == "kept" else "fp16 widened to fp32") in remark
+        assert (
+            "kept as they are; its values range from 0 to 255" if name == "kept" else "fp16 widened to fp32"
+        ) in remark
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,8 @@ def test_calibration_keeps_a_file_that_it_can_read_and_prepares_others(
         (("export", "BUNDLE"), 2, ("BUNDLE", "bundle", "upscale")),
         (("export", "ABSENT"), 1, ("ABSENT", "does not exist")),
         (("export", "EMPTY"), 1, ("EMPTY", "empty")),
+        (("export", "mynet:build"), 2, ("mynet:build", "--arch mynet:build")),
+        (("deploy", "mynet.py"), 2, ("mynet.py", "--arch mynet:FUNCTION")),
     ],
 )
 def test_what_is_refused_is_one_line_and_nothing_is_written(
@@ -115,6 +120,19 @@ class Compact(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.pixel_shuffle(self.body(x), 2) + nn.functional.interpolate(x, scale_factor=2)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "inspect"])
+def test_external_weights_that_were_cut_short_are_named(
+    command: str, sr_edge: SrEdge, pictures: Path, tmp_path: Path
+) -> None:
+    path = small_file(tmp_path / "net.onnx", external=True)
+    weights = tmp_path / "net.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    options = ("--images", pictures, "-o", tmp_path / "int8.onnx") if command == "calibrate" else ()
+    outcome = sr_edge(command, path, "--json", *options)
+    error = json.loads(outcome.stdout)["error"]
+    assert (outcome.code, error["type"], error["remedy"]) == (1, "ExportError", "copy both files again")
 
 
 @pytest.mark.services

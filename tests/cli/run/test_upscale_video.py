@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sr_edge.camera.file.segments import frames_kept
+from sr_edge.installation import how_to_install
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
 
 SrEdge = Callable[..., Any]
@@ -198,5 +199,5 @@ def test_pictures_do_not_need_the_library_of_videos(bundle: Path, pictures: Path
     source = shoot(tmp_path / "in.mp4", Film())
     video = subprocess.run([*command, source, tmp_path / "out.mp4", *ON], capture_output=True, text=True, check=False)
     assert video.returncode == 1
-    line = 'sr-edge: this command needs the package av, which is not installed; run: pip install "sr-edge[camera]"\n'
-    assert video.stderr == line
+    advice = f"run: {how_to_install('camera')}"
+    assert video.stderr == f"sr-edge: this command needs the package av, which is not installed; {advice}\n"

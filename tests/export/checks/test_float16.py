@@ -188,6 +188,23 @@ class TestOperatorsThatOnnxComputesSlowlyOrNotAtAll:
         kernel = torch.from_numpy(weight.astype(np.float32))
         self.equal(output, nn.functional.conv2d(nn.functional.pad(self.wide, (0, 2, 0, 1)), kernel))
 
+    def test_elements_along_an_axis_of_any_length(self) -> None:
+        values = np.arange(200, dtype=np.float16)[np.newaxis]
+        places = np.argsort(np.random.default_rng(0).random((1, 200)), axis=1)
+        sorted_again = {"places": np.argsort(places, axis=1)}
+        gathered = one_node("GatherElements", {"x": values}, {"places": places}, axis=1)
+        assert np.array_equal(gathered, places.astype(np.float16))
+        assert np.array_equal(one_node("GatherElements", {"x": gathered}, sorted_again, axis=1), values)
+        updates = {"places": places, "updates": gathered}
+        assert np.array_equal(one_node("ScatterElements", {"x": np.zeros_like(values)}, updates, axis=1), values)
+
+    @pytest.mark.parametrize("mode", ["constant", "reflect"])
+    def test_negative_padding_crops(self, mode: str) -> None:
+        pads = {"pads": np.array([0, 0, -1, 2, 0, 0, -2, 1], np.int64)}
+        output = one_node("Pad", {"x": self.x}, pads, mode=mode)
+        cropped = self.wide[:, :, 1:-2]
+        self.equal(output, nn.functional.pad(cropped, (2, 1, 0, 0), mode=mode))
+
     def test_what_overflows_in_float16_is_infinite(self) -> None:
         large = np.full((1, 1, 2, 2), 60000, np.float16)
         output = one_node("ConvTranspose", {"x": large, "w": np.full((1, 1, 1, 1), 2, np.float16)}, {})

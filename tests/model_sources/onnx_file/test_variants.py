@@ -32,7 +32,10 @@ from tests.model_sources.onnx_variants import (
     saved,
     sized,
     with_initializers_as_inputs,
+    with_inner_names,
     with_second_output,
+    with_sequence_output,
+    without_graph_name,
 )
 
 Variant = Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -99,6 +102,18 @@ VARIANTS: dict[str, tuple[Variant, float]] = {
     "second output": (with_second_output, FLOAT32_ERROR),
     "initializers as inputs": (with_initializers_as_inputs, FLOAT32_ERROR),
     "odd names": (lambda model: renamed(model, "my input/é:0", "input"), FLOAT32_ERROR),
+    "names of our own": (
+        lambda model: around(
+            with_inner_names(model, "net/input", "net/output", "frames/input/0_Mul/result"), [TO_1], [TO_255]
+        ),
+        FLOAT32_ERROR,
+    ),
+    "names of our own in uint8": (
+        lambda model: uint8(with_inner_names(model, "uint8_frames/black", "uint8_frames/clipped")),
+        LEVEL,
+    ),
+    "a sequence as another output": (with_sequence_output, FLOAT32_ERROR),
+    "no name of the graph": (without_graph_name, FLOAT32_ERROR),
 }
 
 
@@ -125,7 +140,7 @@ def test_every_form_computes_what_pytorch_computes(
     batch = eight_bits(TILE)
     with torch.no_grad():
         expected = network(torch.from_numpy(batch)).numpy()
-    expected = expected.clip(0, 1) if name == "uint8" else expected
+    expected = expected.clip(0, 1) if name.endswith("uint8") else expected
     assert onnx_model.card.scale == 2
     np.testing.assert_allclose(normalised_output(onnx_model, batch), expected, atol=error, rtol=0)
     np.testing.assert_allclose(onnx_model.run_original(batch), expected, atol=error, rtol=0)
@@ -268,13 +283,18 @@ def test_a_batch_in_the_constants_of_reshapes_is_divided(tmp_path: Path) -> None
     np.testing.assert_allclose(normalised_output(onnx_model, batch), batch, atol=FLOAT32_ERROR)
 
 
-def test_a_batch_that_cannot_be_reduced_is_computed_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("r", "b"), ("x/batch", "batch/repeats")])
+def test_a_batch_that_cannot_be_reduced_is_computed_whole(names: tuple[str, str], tmp_path: Path) -> None:
     """The mean over the batch is not that of one picture; with four equal pictures it is."""
+    flat, biased = names
     mixing = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,16,24] x) => (float[2,3,16,24] y) '
         "<int64[1] all = {-1}, int64[4] back = {2, 3, 16, 24}, float[2304] bias> "
         "{ r = Reshape(x, all) b = Add(r, bias) y = Reshape(b, back) }"
     )
+    for node in mixing.graph.node:
+        node.input[:] = [{"r": flat, "b": biased}.get(name, name) for name in node.input]
+        node.output[:] = [{"r": flat, "b": biased}.get(name, name) for name in node.output]
     bias = onnx.numpy_helper.from_array(np.zeros(2304, np.float32), "bias")
     mixing.graph.initializer.append(bias)
     onnx_model = read_onnx_model(saved(mixing, tmp_path / "batch.onnx"), input_range=1.0)

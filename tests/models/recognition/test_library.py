@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from sr_edge.installation import how_to_install
+
 PROJECT_ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
-INSTALL = 'pip install "sr-edge[spandrel]"'
+INSTALL = how_to_install("spandrel")
 NMS = "operator torchvision::nms does not exist"
 needs_spandrel = pytest.mark.skipif(
     importlib.util.find_spec("spandrel") is None, reason="spandrel is not installed; scripts/make_venv brings it"

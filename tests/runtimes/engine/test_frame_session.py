@@ -156,8 +156,10 @@ def _artifact(file: str, io: FrameFormat, sha256: str) -> Artifact:
 def test_from_a_bundle(bundle: Path, onnx_runtime: str, frames: list[Array], batches: list[Array], toys: Any) -> None:
     with open_frame_session(bundle, onnx_runtime, threads=1) as session:
         assert isinstance(session, FrameSession)
+        assert repr(session) == f"<FrameSession {onnx_runtime} on cpu: fp32, x2, tile 16x24>"
         assert session.run(frames[0]).dtype == np.uint8
         np.testing.assert_allclose(session.run(batches[0]), toys.reference(batches[0]), atol=2e-6)
+    assert "closed" in repr(session)
 
 
 def test_a_precision_that_the_bundle_has_not_is_refused(bundle: Path, onnx_runtime: str) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import graph_inputs
-from sr_edge.model_sources.onnx_file.external_data import graphs_of
 from sr_edge.model_sources.onnx_file.picture_runs import PictureFormat
 from sr_edge.model_sources.onnx_file.ports import Layout
+from sr_edge.model_sources.onnx_file.rewrites.names import rename_tensors, unused_prefix
 from sr_edge.spec import TileSpec
 
 INPUT, OUTPUT = "input", "output"
 
-_PREFIX, _INNER_PREFIX = "frames/", "net/"
 _FLOAT = onnx.TensorProto.FLOAT
 
 
@@ -35,13 +32,16 @@ def with_frames(
     framed.CopyFrom(model)
     graph = framed.graph
     controls = [value for value in graph_inputs(model) if value.name != source.port.name]
-    _rename(graph, {name: f"{_INNER_PREFIX}{name}" for name in (INPUT, OUTPUT)})
-    entry, exit_ = _Chain("input", INPUT), _Chain("output", _inner(result.port.name))
+    prefix, inner_prefix = unused_prefix(graph, "frames/"), unused_prefix(graph, "net/")
+    inner = {name: f"{inner_prefix}{name}" for name in (INPUT, OUTPUT)}
+    rename_tensors(graph, inner)
+    first, last = (inner.get(picture.port.name, picture.port.name) for picture in (source, result))
+    entry, exit_ = _Chain(f"{prefix}input", INPUT), _Chain(f"{prefix}output", last)
     _encode(entry, source)
     _decode(exit_, result)
     body = list(graph.node)
     graph.ClearField("node")
-    graph.node.extend([*entry.ending_in(_inner(source.port.name)), *body, *exit_.ending_in(OUTPUT)])
+    graph.node.extend([*entry.ending_in(first), *body, *exit_.ending_in(OUTPUT)])
     graph.initializer.extend([*entry.constants, *exit_.constants])
     for field in ("input", "output", "value_info"):
         graph.ClearField(field)
@@ -52,32 +52,17 @@ def with_frames(
     return framed
 
 
-def _inner(name: str) -> str:
-    """The name of a tensor after `_rename`."""
-    return f"{_INNER_PREFIX}{name}" if name in (INPUT, OUTPUT) else name
-
-
-def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Renames tensors in a graph and in the bodies of its control flow."""
-    for body in graphs_of(graph):
-        for value in (*body.input, *body.output, *body.initializer):
-            value.name = names.get(value.name, value.name)
-        for node in body.node:
-            node.input[:] = [names.get(tensor, tensor) for tensor in node.input]
-            node.output[:] = [names.get(tensor, tensor) for tensor in node.output]
-
-
 class _Chain:
     """Nodes from one tensor to another."""
 
-    def __init__(self, end: str, first: str) -> None:
+    def __init__(self, prefix: str, first: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self._end, self._tensor = end, first
+        self._prefix, self._tensor = prefix, first
 
     def add(self, operator: str, *constants: float | list[int], **attributes: int | list[int]) -> None:
         """Appends a node; a float constant is a scalar of float32, a list one of int64."""
-        name = f"{_PREFIX}{self._end}/{len(self.nodes)}_{operator}"
+        name = f"{self._prefix}/{len(self.nodes)}_{operator}"
         inputs = [self._tensor]
         for position, constant in enumerate(constants):
             values = np.array(constant, np.int64 if isinstance(constant, list) else np.float32)

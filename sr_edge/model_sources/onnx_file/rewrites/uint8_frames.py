@@ -15,11 +15,12 @@ import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import attribute, captured_tensors, graph_inputs
+from sr_edge.model_sources.onnx_file.rewrites.names import unused_prefix
 
 _MOVING = frozenset({"Transpose", "Slice", "Gather", "Concat", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Split"})
 """Operators that only move values; where one has several inputs, the picture is the first."""
 
-_LIMITS = {"uint8_frames/black": 0.0, "uint8_frames/white": 255.0}
+_LIMITS = {"black": 0.0, "white": 255.0}
 
 
 def with_float_frames(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -79,14 +80,14 @@ def _is_cast(node: onnx.NodeProto, kind: int) -> bool:
 
 
 def _replace_cast(graph: onnx.GraphProto, cast: onnx.NodeProto) -> None:
-    known = {tensor.name for tensor in graph.initializer}
+    prefix = unused_prefix(graph, "uint8_frames/")
     graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.float32(value), name) for name, value in _LIMITS.items() if name not in known
+        onnx.numpy_helper.from_array(np.float32(value), f"{prefix}{name}") for name, value in _LIMITS.items()
     )
-    clipped = f"{cast.output[0]}/clipped"
+    limits, clipped = [f"{prefix}{name}" for name in _LIMITS], f"{prefix}clipped"
     position = next(index for index, node in enumerate(graph.node) if node is cast or node == cast)
-    clip = onnx.helper.make_node("Clip", [cast.input[0], *_LIMITS], [clipped], name=f"{clipped}/Clip")
-    floor = onnx.helper.make_node("Floor", [clipped], [cast.output[0]], name=f"{clipped}/Floor")
+    clip = onnx.helper.make_node("Clip", [cast.input[0], *limits], [clipped], name=f"{prefix}Clip")
+    floor = onnx.helper.make_node("Floor", [clipped], [cast.output[0]], name=f"{prefix}Floor")
     nodes = [*graph.node[:position], clip, floor, *graph.node[position + 1 :]]
     del graph.node[:]
     graph.node.extend(nodes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.address import message_without_secrets, without_secrets
+from sr_edge.camera.address import message_without_secrets, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Tables on a terminal: no number and no name is cut, however narrow it is."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from sr_edge.cli.output import keep_words_whole
+
+NUMBERS = ("11,704,123", "216.3", "0.9553")
+LAYER = "/network/layers.0/residual_group/blocks.0/attn/qkv/MatMul"
+
+
+def rendered(table: Table, width: int) -> str:
+    """The table as it is printed on a terminal of this width."""
+    keep_words_whole(table, width)
+    out = io.StringIO()
+    Console(file=out, width=width).print(table, crop=False)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120])
+def test_no_number_is_cut(width: int) -> None:
+    table = Table("runtime", *(f"parameters x{index}" for index in range(6)), "bundled weights")
+    table.add_row("onnxruntime", *NUMBERS, *NUMBERS, "x2, x4")
+    lines = rendered(table, width)
+    assert [lines.count(number) for number in NUMBERS] == [2, 2, 2]
+    assert "onnxruntime" in lines
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_long_names_of_layers_fold_so_that_the_table_fits(width: int) -> None:
+    table = Table("layer", "relative error", "largest error", "largest value", "reason")
+    table.columns[0].overflow = "fold"
+    table.add_row(LAYER, *NUMBERS, "kept float to lose at most 0.3 dB")
+    lines = rendered(table, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(any(number in line for line in lines) for number in NUMBERS)
+
+
+def test_a_table_that_fits_is_left_as_it_is() -> None:
+    narrow, plain = (Table("runtime", "ms"), Table("runtime", "ms"))
+    for table in (narrow, plain):
+        table.add_row("openvino", "1.25")
+    out = io.StringIO()
+    Console(file=out, width=80).print(plain)
+    assert rendered(narrow, 80) == out.getvalue()
