@@ -124,8 +124,14 @@ def reference_page(package: str, title: str) -> str:
 
 def public_names(package: str, module: ast.Module) -> Iterator[tuple[str, str]]:
     """The public names of a package and where they are defined, from the imports that its type checker sees."""
+    public = next(
+        ast.literal_eval(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
     for node in ast.walk(module):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sr_edge"):
             for alias in node.names:
-                if node.module not in ("sr_edge.lazy_face", "sr_edge.installation"):
-                    yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+                name = alias.asname or alias.name
+                if name in public:
+                    yield name, f"{node.module}.{alias.name}"
