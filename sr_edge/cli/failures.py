@@ -31,6 +31,7 @@ _EXTRAS = {
     "av": "camera",
     "einops": "spandrel",
     "matplotlib": "train",
+    "onnxruntime": "onnxruntime",
     "spandrel": "spandrel",
     "starlette": "preview",
     "uvicorn": "preview",

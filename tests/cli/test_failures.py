@@ -43,6 +43,7 @@ def raising(error: BaseException) -> Callable[..., object]:
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, ("Permission denied", "/x", "permissions")),
         (MemoryError(), 1, ("memory", "tile")),
         (ModuleNotFoundError("no", name="torch"), 1, ("torch", how_to_install("export"))),
+        (ModuleNotFoundError("no", name="onnxruntime"), 1, (how_to_install("onnxruntime"),)),
         (ModuleNotFoundError("no", name="av"), 1, ("av", how_to_install("camera"))),
         (ValueError("odd"), 1, ("ValueError: odd", "report", "SR_EDGE_DEBUG=1")),
     ],

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import pytest
 
 LINKS = ("calibration", "export", "runtimes")
-NOT_SHIPPED = shutil.ignore_patterns(".*_cache", ".venv", ".git", "__pycache__", "dist", "build", "runs", "demo-output")
+NOT_SHIPPED = shutil.ignore_patterns(
+    ".*_cache", ".venv", ".git", "__pycache__", "dist", "build", "runs", "demo-output", "wheelhouse"
+)
 
 
 class Distributions(NamedTuple):

@@ -25,6 +25,12 @@ HEAVY = (
     "cuda",
 )
 
+OPTIONAL = (
+    *("torch", "safetensors", "onnxruntime", "onnxscript", "onnxsim", "openvino", "tensorrt", "tensorrt_rtx", "cuda"),
+    *("pycuda", "cv2", "av", "matplotlib", "starlette", "uvicorn", "websockets", "spandrel", "torchvision", "gi"),
+)
+"""What the extras install, and what comes with the system."""
+
 
 def loaded_by(statement: str) -> set[str]:
     """The heavy modules that are loaded in a new interpreter after `statement`."""
@@ -40,6 +46,21 @@ def test_the_check_sees_a_heavy_import() -> None:
 @pytest.mark.parametrize("module", ["sr_edge", "sr_edge.errors", "sr_edge.spec", "sr_edge.cli"])
 def test_importing_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == set()
+
+
+def test_what_runs_on_a_device_needs_no_optional_package() -> None:
+    """A device has one runtime: `selftest`, `bench`, `evaluate` and `upscale` import none of the others."""
+    code = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({OPTIONAL!r}))  # None: importing it raises ModuleNotFoundError
+for package in ("sr_edge.bench", "sr_edge.bundle", "sr_edge.runtimes", "sr_edge.serving"):
+    face = importlib.import_module(package)
+    for name in face.__all__:
+        getattr(face, name)
+from sr_edge import Upscaler, open_bundle, open_session
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
