@@ -53,16 +53,20 @@ def open_session(
         PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
         BundleError: the bundle is damaged.
         ExportError: the ONNX file cannot be used.
+        UsageError: a float precision other than fp32 was given for a network without INT8 layers.
         EngineError: the library cannot compile the artifact.
     """
     find_entry(runtime)
     with _opened(model) as bundle:
+        chosen = default_precision(bundle) if precision is None else member_of(Precision, precision, "precision")
+        float_precision = member_of(Precision, float_precision, "float precision")
+        _require_effect(chosen, float_precision)
         request = request_from_bundle(
             bundle,
             runtime,
-            default_precision(bundle) if precision is None else member_of(Precision, precision, "precision"),
+            chosen,
             device,
-            float_precision=member_of(Precision, float_precision, "float precision"),
+            float_precision=float_precision,
             io=None if io is None else member_of(FrameFormat, io, "frame format"),
             threads=threads,
             slots=slots,
@@ -105,6 +109,18 @@ def open_frame_session(
         if find_entry(runtime).compiled_ahead:
             return open_graph()
         return session_over_graphs(open_graph, resources)
+
+
+def _require_effect(precision: Precision, float_precision: Precision) -> None:
+    """Raises UsageError for a float precision of a network without INT8 layers, on which it would have no effect."""
+    if precision is Precision.INT8 or float_precision in (Precision.FP32, precision):
+        return
+    raise UsageError(
+        f"the float precision {float_precision} is for the float layers of INT8 graphs, but the precision is {precision}",
+        found=precision,
+        wanted=Precision.INT8,
+        remedy=f"choose the precision int8, or {float_precision} alone",
+    )
 
 
 def default_precision(bundle: Bundle) -> Precision:

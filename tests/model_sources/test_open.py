@@ -241,3 +241,9 @@ def test_options_and_files_that_do_not_fit(
     outcome = sr_edge(*(text.format(bundle=bundle, files=files) for text in arguments))
     assert outcome.code == code, outcome.stderr
     assert outcome.error
+
+
+@pytest.mark.parametrize("precision", [None, Precision.FP32])
+def test_a_float_precision_without_int8_layers_is_refused(precision: Precision | None, files: Path) -> None:
+    with raises(UsageError, found=Precision.FP32, wanted=Precision.INT8):
+        open_session(files / "net.onnx", "onnxruntime", precision, float_precision=Precision.BF16)
