@@ -18,7 +18,7 @@ def open_model(
 
     Args:
         path: A bundle or an ONNX file. The other arguments are for ONNX files only; a bundle has them in its manifest.
-        input_range: The value of white, 1 or 255; None finds it out.
+        input_range: The largest value of the pictures, 1 or 255; None determines it.
         channel_order: "rgb", or "bgr" for a network whose first channel is blue.
         tile: Height and width for a file that takes any size; None takes the default of the network.
 

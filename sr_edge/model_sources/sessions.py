@@ -116,7 +116,7 @@ def _require_effect(precision: Precision, float_precision: Precision) -> None:
     if precision is Precision.INT8 or float_precision in (Precision.FP32, precision):
         return
     raise UsageError(
-        f"the float precision {float_precision} is for the float layers of INT8 graphs, but the precision is {precision}",
+        f"the float precision {float_precision} is for the float layers of INT8 graphs, but {precision} was chosen",
         found=precision,
         wanted=Precision.INT8,
         remedy=f"choose the precision int8, or {float_precision} alone",

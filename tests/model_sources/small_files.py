@@ -20,7 +20,7 @@ def small_file(
     channels: int = 3,
     batch: int | str = 1,
     dtype: int = TensorProto.FLOAT,
-    white: float = 1.0,
+    value_range: float = 1.0,
     frames: str = "NCHW",
     opset: int = 17,
     external: bool = False,
@@ -34,7 +34,7 @@ def small_file(
         channels: Channels of the picture.
         batch: The batch size; a name is a dynamic one.
         dtype: Element type of weights and pictures.
-        white: The largest value of the pictures, 1 or 255; the output is clipped to 2 to 100 % of it.
+        value_range: The largest value of the pictures, 1 or 255; the output is clipped to 2 to 100 % of it.
         frames: "NCHW", "NHWC", or "uint8" for NHWC pictures of bytes.
         opset: Opset of the file.
         external: Store the weights in a file beside it.
@@ -50,7 +50,9 @@ def small_file(
         helper.make_node("Clip", ["large", "least", "most"], ["y"], name="/tail/Clip"),
         *_exit(frames),
     ]
-    weights = [numpy_helper.from_array(value.astype(kind), name) for name, value in _weights(channels, white).items()]
+    weights = [
+        numpy_helper.from_array(value.astype(kind), name) for name, value in _weights(channels, value_range).items()
+    ]
     weights += [numpy_helper.from_array(np.array(value, kind), name) for name, value in _LIMITS.items()]
     large = tuple(SCALE * side if isinstance(side, int) else f"{SCALE}*{side}" for side in size)
     picture_type = TensorProto.UINT8 if frames == "uint8" else dtype
@@ -100,7 +102,7 @@ def _exit(frames: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _weights(channels: int, white: float) -> dict[str, np.typing.NDArray[np.float64]]:
+def _weights(channels: int, value_range: float) -> dict[str, np.typing.NDArray[np.float64]]:
     """The first convolution passes the picture on and adds details; the second one repeats each pixel four times."""
     generator = np.random.default_rng(0)
     first, second = np.zeros((FEATURES, channels, 3, 3)), np.zeros((channels * SCALE**2, FEATURES, 3, 3))
@@ -111,10 +113,10 @@ def _weights(channels: int, white: float) -> dict[str, np.typing.NDArray[np.floa
     second[:, channels:] = 0.02 * generator.normal(size=(channels * SCALE**2, FEATURES - channels, 3, 3))
     return {
         "w0": first,
-        "b0": np.concatenate([np.zeros(channels), np.full(FEATURES - channels, -0.5 * white)]),
+        "b0": np.concatenate([np.zeros(channels), np.full(FEATURES - channels, -0.5 * value_range)]),
         "slope": np.full((FEATURES, 1, 1), 0.2),
         "w1": second,
         "b1": np.zeros(channels * SCALE**2),
-        "least": np.array(0.02 * white),
-        "most": np.array(white),
+        "least": np.array(0.02 * value_range),
+        "most": np.array(value_range),
     }

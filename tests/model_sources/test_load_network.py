@@ -40,7 +40,7 @@ def weights() -> Path:
         ("float.onnx", {}),
         ("dynamic.onnx", {"size": ANY_SIZE, "batch": "batch"}),
         ("half.onnx", {"size": ANY_SIZE, "dtype": TensorProto.FLOAT16}),
-        ("range255.onnx", {"white": 255.0}),
+        ("range255.onnx", {"value_range": 255.0}),
         ("nhwc.onnx", {"frames": "NHWC"}),
         ("bytes.onnx", {"frames": "uint8"}),
         ("batch4.onnx", {"batch": 4}),

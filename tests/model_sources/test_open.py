@@ -187,7 +187,7 @@ def test_inspect_shows_what_is_in_a_file(sr_edge: SrEdge, files: Path) -> None:
         "dtype": "float32",
         "layout": "NCHW",
         "shape": ["n", 3, "h", "w"],
-        "white": 1.0,
+        "value_range": 1.0,
         "channel_order": "rgb",
     }
     assert page["card"]["scale"] == 2

@@ -83,7 +83,7 @@ def _as_it_is(path: Path, choice: NetworkChoice, tile: str | None) -> FloatGraph
     if tile is not None and model.fixed_tile not in (None, TileSpec.parse(tile)):
         return None
     remark = "" if model.metadata is not None else _what_is_kept(model)
-    return _from_file(path, tile, model.input.white, remark)
+    return _from_file(path, tile, model.input.value_range, remark)
 
 
 def _what_is_kept(model: OnnxModel) -> str:
@@ -95,7 +95,7 @@ def _what_is_kept(model: OnnxModel) -> str:
     converted = f"opset {opset} converted to {FIRST_OPSET_PER_CHANNEL}; " if opset < FIRST_OPSET_PER_CHANNEL else ""
     return (
         f"{model.path.name}: input and output kept as they are; {converted}"
-        f"its values range from 0 to {model.input.white:g}"
+        f"its values range from 0 to {model.input.value_range:g}"
     )
 
 

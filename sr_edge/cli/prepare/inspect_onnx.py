@@ -64,7 +64,7 @@ def _properties(file: OnnxDescription, remarks: Sequence[str]) -> list[str]:
 
 def _picture(picture: PictureDescription) -> str:
     shape = ", ".join("?" if size is None else str(size) for size in picture.shape)
-    values = f"0-{picture.white:g}"
+    values = f"0-{picture.value_range:g}"
     return f"{picture.name!r}, {picture.dtype} {picture.layout} ({shape}), {values}, {picture.channel_order}"
 
 

@@ -19,7 +19,7 @@ class PictureDescription:
     dtype: str
     layout: str
     shape: tuple[int | str | None, ...]
-    white: float
+    value_range: float
     channel_order: str
 
 
@@ -85,4 +85,4 @@ def describe(model: OnnxModel) -> OnnxDescription:
 def _described(picture: PictureFormat) -> PictureDescription:
     port = picture.port
     order = "bgr" if picture.is_bgr else "rgb" if port.channels > 1 else "luma"
-    return PictureDescription(port.name, port.dtype, str(port.layout), port.shape, picture.white, order)
+    return PictureDescription(port.name, port.dtype, str(port.layout), port.shape, picture.value_range, order)

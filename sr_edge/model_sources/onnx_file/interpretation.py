@@ -41,7 +41,7 @@ def read_onnx_model(
 
     Args:
         path: The file.
-        input_range: The value of white, 1 or 255; None finds it out.
+        input_range: The largest value of the pictures, 1 or 255; None determines it.
         channel_order: "rgb", or "bgr" for a network whose first channel is blue.
         scale: The magnification that the user states; None measures it.
         tile: The size that is wanted. A graph that runs at few sizes, but declares none, is run at this one. One that
@@ -152,8 +152,8 @@ def _with_known_formats(
             remedy="leave it out",
         )
     ordered = with_formats(probed, is_bgr=is_bgr)
-    white = find_range(ordered, input_range, path)
-    return with_formats(ordered, is_bgr=is_bgr, white=(white.input, white.output)), white.reason
+    value_range = find_range(ordered, input_range, path)
+    return with_formats(ordered, is_bgr=is_bgr, value_range=(value_range.input, value_range.output)), value_range.reason
 
 
 def _changed_types(float_types: Sequence[str]) -> str:
@@ -210,7 +210,7 @@ def _card(path: Path, sha256: str, model: onnx.ModelProto, probed: ProbedGraph) 
         multiple_px=probed.multiple_px,
         minimum_px=probed.minimum_px,
         square_tiles=probed.square,
-        input_range=probed.input.white,
+        input_range=probed.input.value_range,
         weights_source=path.name,
         weights_sha256=sha256,
         input_channels=probed.input.port.channels,

@@ -61,7 +61,7 @@ class OnnxModel:
         """Whether runtimes can open the file itself: float32 NCHW in [0, 1], RGB, batch 1, and no other output."""
         pictures = (self.input, self.output)
         return len(self.original.graph.output) == 1 and all(
-            (picture.port.dtype, picture.port.layout, picture.white, picture.is_bgr, picture.port.batch)
+            (picture.port.dtype, picture.port.layout, picture.value_range, picture.is_bgr, picture.port.batch)
             == ("float32", Layout.NCHW, 1.0, False, 1)
             for picture in pictures
         )
@@ -108,7 +108,7 @@ class OnnxModel:
             batch: Float32 (1, channels, height, width) in [0, 1].
 
         Returns:
-            Float32 (1, channels, scale * height, scale * width), white as 1.
+            Float32 (1, channels, scale * height, scale * width), in [0, 1].
 
         Raises:
             ExportError: ONNX Runtime cannot run the file.

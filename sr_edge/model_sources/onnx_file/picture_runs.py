@@ -30,12 +30,12 @@ class PictureFormat:
 
     Attributes:
         port: Name, type, layout and channels.
-        white: The value of white: 1 or 255.
+        value_range: The largest value of the pictures: 1 or 255.
         is_bgr: Whether blue is the first channel.
     """
 
     port: Port
-    white: float = 1.0
+    value_range: float = 1.0
     is_bgr: bool = False
 
     @property
@@ -45,7 +45,7 @@ class PictureFormat:
 
     def encode(self, batch: Batch) -> Tensor:
         """Converts float32 (1, channels, height, width) in [0, 1], RGB, to an input array of the graph."""
-        tensor: Tensor = self._swapped(batch) * np.float32(self.white)
+        tensor: Tensor = self._swapped(batch) * np.float32(self.value_range)
         if self.port.layout is Layout.NHWC:
             tensor = tensor.transpose(0, 2, 3, 1)
         if self.port.dtype == "uint8":
@@ -53,11 +53,11 @@ class PictureFormat:
         return np.ascontiguousarray(np.repeat(tensor, self.port.batch, axis=0).astype(_numpy_type(self.port.dtype)))
 
     def decode(self, tensor: Tensor) -> Batch:
-        """Converts an output array of the graph to float32 (1, channels, height, width), white as 1, RGB."""
+        """Converts an output array of the graph to float32 (1, channels, height, width), in [0, 1], RGB."""
         picture = tensor[:1].astype(np.float32)
         if self.port.layout is Layout.NHWC:
             picture = picture.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(self._swapped(picture) / np.float32(self.white))
+        return np.ascontiguousarray(self._swapped(picture) / np.float32(self.value_range))
 
     def _swapped(self, batch: Batch) -> Batch:
         return batch[:, list(self.channel_order)] if self.channel_order else batch

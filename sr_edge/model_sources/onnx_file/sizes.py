@@ -52,13 +52,13 @@ class ProbedGraph:
     one_size: bool
 
 
-def with_formats(probed: ProbedGraph, *, is_bgr: bool, white: tuple[float, float] | None = None) -> ProbedGraph:
-    """The same graph with a known order of channels and, for input and output, a known value of white."""
-    source_white, result_white = white or (probed.input.white, probed.output.white)
+def with_formats(probed: ProbedGraph, *, is_bgr: bool, value_range: tuple[float, float] | None = None) -> ProbedGraph:
+    """The same graph with a known order of channels and, for input and output, a known value range."""
+    source_range, result_range = value_range or (probed.input.value_range, probed.output.value_range)
     return replace(
         probed,
-        input=replace(probed.input, is_bgr=is_bgr, white=source_white),
-        output=replace(probed.output, is_bgr=is_bgr, white=result_white),
+        input=replace(probed.input, is_bgr=is_bgr, value_range=source_range),
+        output=replace(probed.output, is_bgr=is_bgr, value_range=result_range),
     )
 
 

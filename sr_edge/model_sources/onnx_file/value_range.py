@@ -34,7 +34,7 @@ SAME_DB = 50.0
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The values of white at the input and at the output, and the reason for the choice."""
+    """The value ranges of input and output, and the reason for the choice."""
 
     input: float
     output: float
@@ -64,14 +64,14 @@ def find_range(probed: ProbedGraph, stated: float | None, path: Path) -> ValueRa
     """
     if stated is not None and stated not in RANGES:
         raise UsageError(
-            f"--input-range is {stated:g}, but white is either 1 or 255",
+            f"--input-range is {stated:g}, but the largest value is either 1 or 255",
             found=stated,
             wanted=RANGES,
             remedy="pass 1, 255 or auto",
         )
     if probed.input.port.dtype == "uint8":
         return _of_bytes(probed, stated, path)
-    trials = [_trial(probed, white) for white in ((stated,) if stated is not None else RANGES)]
+    trials = [_trial(probed, value_range) for value_range in ((stated,) if stated is not None else RANGES)]
     if stated is not None:
         return ValueRange(stated, _output_range(probed, trials[0], stated), f"range 0-{stated:g}, as stated")
     best, other = sorted(trials, key=lambda trial: trial.psnr_db, reverse=True)
@@ -87,7 +87,7 @@ def find_range(probed: ProbedGraph, stated: float | None, path: Path) -> ValueRa
 def _of_bytes(probed: ProbedGraph, stated: float | None, path: Path) -> ValueRange:
     if stated == 1.0:
         raise UsageError(
-            f"--input-range is 1, but {path} takes uint8, in which white is 255",
+            f"--input-range is 1, but {path} takes uint8, whose largest value is 255",
             found=stated,
             wanted=255.0,
             remedy="leave --input-range out",
@@ -103,14 +103,16 @@ def _output_range(probed: ProbedGraph, trial: _Trial, fallback: float) -> float:
     return trial.output if trial.psnr_db >= MIN_PSNR_DB else fallback
 
 
-def _trial(probed: ProbedGraph, white: float) -> _Trial:
+def _trial(probed: ProbedGraph, value_range: float) -> _Trial:
     original, downscaled = _photograph(probed)
-    tensor = probed.runner.run(probed.input.port.name, replace(probed.input, white=white).encode(downscaled))
+    tensor = probed.runner.run(
+        probed.input.port.name, replace(probed.input, value_range=value_range).encode(downscaled)
+    )
     trials: list[_Trial] = []
-    for output_white in RANGES if probed.output.port.dtype != "uint8" else (255.0,):
-        batch = replace(probed.output, white=output_white).decode(tensor[probed.output.port.name])
+    for output_range in RANGES if probed.output.port.dtype != "uint8" else (255.0,):
+        batch = replace(probed.output, value_range=output_range).decode(tensor[probed.output.port.name])
         batch = np.clip(batch, 0.0, 1.0)
-        trials.append(_Trial(white, output_white, batch, _psnr_db(batch, original)))
+        trials.append(_Trial(value_range, output_range, batch, _psnr_db(batch, original)))
     return max(trials, key=lambda trial: trial.psnr_db)
 
 

@@ -41,7 +41,7 @@ def test_a_file_in_half_precision_becomes_a_bundle(sr_edge: SrEdge, pictures: Pa
 
 
 def test_a_file_is_exported_in_another_form(sr_edge: SrEdge, tmp_path: Path) -> None:
-    path = small_file(tmp_path / "nhwc.onnx", frames="NHWC", batch=4, white=255.0)
+    path = small_file(tmp_path / "nhwc.onnx", frames="NHWC", batch=4, value_range=255.0)
     out = tmp_path / "out.onnx"
     outcome = sr_edge("export", path, "-o", out, "--precision", "fp16", "--io", "uint8", "--tile", "auto")
     assert outcome.code == 0, outcome.stderr
@@ -62,7 +62,7 @@ def test_calibration_keeps_a_file_that_it_can_read_and_prepares_others(
 ) -> None:
     fast = ("--images", pictures, "--runtime", "none", "--patches", "4", "--method", "min-max", "--json")
     for name, options, expected in (
-        ("kept", {"white": 255.0}, "picture"),
+        ("kept", {"value_range": 255.0}, "picture"),
         ("prepared", {"dtype": TensorProto.FLOAT16, "second_output": True}, "input"),
     ):
         out = tmp_path / f"{name}.int8.onnx"

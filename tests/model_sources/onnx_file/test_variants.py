@@ -146,12 +146,12 @@ def test_every_form_computes_what_pytorch_computes(
     np.testing.assert_allclose(onnx_model.run_original(batch), expected, atol=error, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "white"), [("as torch exports it", 1.0), ("0-255", 255.0), ("uint8", 255.0)])
+@pytest.mark.parametrize(("name", "value_range"), [("as torch exports it", 1.0), ("0-255", 255.0), ("uint8", 255.0)])
 def test_the_range_is_found_and_stated_in_the_card(
-    name: str, white: float, model: onnx.ModelProto, tmp_path: Path
+    name: str, value_range: float, model: onnx.ModelProto, tmp_path: Path
 ) -> None:
     onnx_model = read_onnx_model(saved(VARIANTS[name][0](model), tmp_path / "variant.onnx"))
-    assert onnx_model.card.input_range == onnx_model.input.white == white
+    assert onnx_model.card.input_range == onnx_model.input.value_range == value_range
 
 
 def test_the_channel_order_is_swapped_at_both_ends(model: onnx.ModelProto, network: nn.Module, tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ class _Chain:
 
 def _encode(chain: _Chain, source: PictureFormat) -> None:
     _swap_channels(chain, source)
-    if source.white != 1.0:
-        chain.add("Mul", source.white)
+    if source.value_range != 1.0:
+        chain.add("Mul", source.value_range)
     if source.port.layout is Layout.NHWC:
         chain.add("Transpose", perm=[0, 2, 3, 1])
     if source.port.dtype == "uint8":
@@ -98,8 +98,8 @@ def _decode(chain: _Chain, result: PictureFormat) -> None:
         chain.add("Cast", to=_FLOAT)
     if result.port.layout is Layout.NHWC:
         chain.add("Transpose", perm=[0, 3, 1, 2])
-    if result.white != 1.0:
-        chain.add("Mul", 1.0 / result.white)
+    if result.value_range != 1.0:
+        chain.add("Mul", 1.0 / result.value_range)
     _swap_channels(chain, result)
 
 
