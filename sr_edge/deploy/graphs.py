@@ -21,7 +21,7 @@ from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
 from sr_edge.export import ExportReport, derive_onnx, export_best_form, require_deployable
 from sr_edge.export.checks.targets import readers_of
-from sr_edge.export.export import take_uint8_frames
+from sr_edge.export.derived import take_uint8_frames
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress
