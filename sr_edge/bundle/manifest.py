@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from sr_edge.bundle.consistency import require_consistent
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 _MAX_NAME_BYTES = 240
 """What every file system stores, with room for the folder in front of it."""
@@ -71,6 +72,8 @@ class Artifact:
         io: Format of input and output.
         shape: Shape of the input in NCHW order, also if `io` is NHWC.
         sha256: Digest of the file.
+        runtimes: Names of the runtimes that the file was made for, which prefer it; empty if it is for all of them.
+        passes: Names of the passes that made the graph faster (`sr_edge.export.passes.speed_passes`), in order.
     """
 
     file: str
@@ -81,10 +84,54 @@ class Artifact:
     io: FrameFormat
     shape: tuple[int, int, int, int]
     sha256: str
+    runtimes: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_inner_path(self.file)
         _require_digest(self.sha256, self.file)
+
+    def for_all_runtimes(self) -> Artifact:
+        """This artifact as it would be without a choice of runtimes, to compare it with others."""
+        return replace(self, file="model", sha256="0" * 64, runtimes=(), passes=())
+
+
+@dataclass(frozen=True)
+class PassMeasurement:
+    """What the passes gain in one runtime and precision, as it was measured when the bundle was made.
+
+    Attributes:
+        runtime: Name of the runtime.
+        precision: Precision of the graph.
+        passes: The passes of the graph that the runtime opens; empty for the graph without any.
+        time_ratio: Median of its time divided by that of the graph without passes, round by round.
+        interval: The 95 % interval of that median.
+        rounds: Number of rounds; 0 if nothing could be timed, and then `time_ratio` and `interval` are 1.
+        cpu: The processor.
+        version: Version of the runtime.
+        remark: What could not be timed, and why; empty if everything was.
+    """
+
+    runtime: str
+    precision: Precision
+    passes: tuple[str, ...]
+    time_ratio: float
+    interval: tuple[float, float]
+    rounds: int
+    cpu: str
+    version: str
+    remark: str = ""
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if self.rounds < 0 or not 0 < low <= self.time_ratio <= high < math.inf:
+            raise BundleError(
+                f"the measurement of passes in {self.runtime} has a ratio of times of {self.time_ratio} in {low} to "
+                f"{high}, after {self.rounds} rounds",
+                found=(self.time_ratio, low, high, self.rounds),
+                wanted="a finite ratio above 0 in its interval",
+                remedy="deploy again",
+            )
 
 
 @dataclass(frozen=True)
@@ -152,6 +199,7 @@ class Manifest:
         created: Date of creation.
         schema_version: Version of this format.
         sizes: Bytes of each file that the manifest lists. `write_bundle` determines them.
+        passes: What the passes that make graphs faster gain in each runtime in which they were timed.
     """
 
     card: ModelCard
@@ -166,6 +214,7 @@ class Manifest:
     created: str = ""
     schema_version: int = SCHEMA_VERSION
     sizes: Mapping[str, int] = field(default_factory=dict)
+    passes: tuple[PassMeasurement, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.artifacts:

@@ -12,7 +12,8 @@ from sr_edge.calibration.selection.gate import Budget
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
-from sr_edge.spec import ModelCard, Precision, TileSpec
+from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
+from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class DeployPlan:
             (`sr_edge.models.tiles.tile_safety`).
         form: The form of the graphs; None takes the static form or, where there is none, the traced one.
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
+        passes: The passes that make the graphs faster; MEASURED times them in the runtimes that are quick to open.
+        pass_budget_s: Seconds that timing the passes may take in all.
+        speed_passes: All passes.
 
     Raises:
         UsageError: A target is unknown, fp32 is not among the precisions, or as `require_quantization_options`.
@@ -58,6 +62,9 @@ class DeployPlan:
     with_tile_needs: bool = True
     form: Form | None = None
     targets: Sequence[str] = ()
+    passes: PassChoice = PassChoice.MEASURED
+    pass_budget_s: float = 20.0
+    speed_passes: Sequence[SpeedPass] = SPEED_PASSES
 
     def __post_init__(self) -> None:
         require_known_targets(self.targets)

@@ -79,11 +79,10 @@ def choose_artifact(
 ) -> Artifact | None:
     """Selects the file of that precision; for INT8 both activation types serve, int8 first."""
     if precision is Precision.INT8:
-        return first_fitting(
-            artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8, ActivationType.UINT8), io
-        )
+        activation_types = (ActivationType.INT8, ActivationType.UINT8)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io, NAME)
     file_precision = Precision.FP32 if precision is Precision.BF16 else precision
-    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
+    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io, runtime=NAME)
 
 
 def open_request(request: SessionRequest) -> Session:

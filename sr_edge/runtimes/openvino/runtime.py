@@ -86,9 +86,10 @@ def choose_artifact(
     """
     if precision is Precision.INT8:
         file_float_precision = Precision.FP32 if float_precision is Precision.BF16 else float_precision
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_float_precision, (ActivationType.UINT8,), io)
+        activation_types = (ActivationType.UINT8,)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_float_precision, activation_types, io, NAME)
     file_precision = Precision.FP32 if precision is Precision.BF16 else precision
-    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
+    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io, runtime=NAME)
 
 
 def open_request(request: SessionRequest) -> Session:
