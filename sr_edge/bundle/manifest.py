@@ -133,6 +133,18 @@ class PassMeasurement:
                 remedy="deploy again",
             )
 
+    def __str__(self) -> str:
+        """What was chosen and gained: "channel-first: 0.52 of the time of the plain graph (0.50 to 0.54)"."""
+        names, remark = ", ".join(self.passes), f" ({self.remark})" if self.remark else ""
+        if not self.rounds:
+            return f"{self.precision} with {names or 'no passes'}, as in all runtimes{remark}"
+        if not names:
+            return f"{self.precision}: no pass is faster than the plain graph{remark}"
+        low, high = self.interval
+        base = "INT8 graph of all runtimes" if self.precision is Precision.INT8 else "plain graph"
+        ratio = f"{self.time_ratio:.2f} of the time of the {base} ({low:.2f} to {high:.2f})"
+        return f"{self.precision} with {names}: {ratio}{remark}"
+
 
 @dataclass(frozen=True)
 class GoldenFrame:
@@ -252,6 +264,15 @@ class Manifest:
         """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""
         precisions = " ".join(dict.fromkeys(str(artifact.precision) for artifact in self.artifacts))
         return f"{self.card.name} x{self.card.scale}, tile {self.tile}, {precisions}"
+
+    @property
+    def pass_lines(self) -> tuple[str, ...]:
+        """What the passes gain, in a line for each runtime in which they were timed."""
+        runtimes = dict.fromkeys(measurement.runtime for measurement in self.passes)
+        return tuple(
+            f"{runtime}: {'; '.join(str(each) for each in self.passes if each.runtime == runtime)}"
+            for runtime in runtimes
+        )
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""

@@ -15,15 +15,12 @@ from sr_edge.deploy.manifest import artifact_of
 from sr_edge.deploy.pass_cache import CacheKey, PassCache
 from sr_edge.deploy.pass_graphs import PassGraphs, write_float_graphs, write_int8_graphs
 from sr_edge.deploy.pass_timing import Decision, Passes, Run, decide
-from sr_edge.deploy.plan import DeployPlan
+from sr_edge.deploy.plan import TIMED_RUNTIMES, DeployPlan
 from sr_edge.errors import ExportError, PrecisionUnavailable
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
 from sr_edge.runtimes import SessionRequest, availability, describe_machine, load_runtime, open_request, random_tile
 from sr_edge.spec import FrameFormat, ModelCard, PassChoice, Precision, StageProgress
-
-TIMED_RUNTIMES = ("openvino", "onnxruntime")
-"""The runtimes that open a graph within seconds; engines of the others take minutes to build."""
 
 SCRATCH_FOLDER = "passes"
 

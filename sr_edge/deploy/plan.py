@@ -15,6 +15,9 @@ from sr_edge.export.graph.metadata import Form
 from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
 from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
 
+TIMED_RUNTIMES = ("openvino", "onnxruntime")
+"""The runtimes in which passes are timed: they open a graph within seconds, whereas engines of others take minutes."""
+
 
 @dataclass(frozen=True)
 class DeployPlan:
@@ -97,6 +100,21 @@ def require_quantization_options(
             found=given,
             wanted=str(Precision.INT8),
             remedy="add int8 to the precisions, or leave them out",
+        )
+
+
+def require_timed_runtime(runtimes: Sequence[str]) -> None:
+    """Checks that passes can be timed in one of the runtimes.
+
+    Raises:
+        UsageError: None of them is quick to open.
+    """
+    if not set(runtimes) & set(TIMED_RUNTIMES):
+        raise UsageError(
+            f"passes are timed in {' and '.join(TIMED_RUNTIMES)} only, but the runtimes are {', '.join(runtimes)}",
+            found=tuple(runtimes),
+            wanted=TIMED_RUNTIMES,
+            remedy=f"add one of them to the runtimes, or pass --passes {PassChoice.STRUCTURE}",
         )
 
 
