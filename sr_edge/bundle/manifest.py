@@ -104,7 +104,8 @@ class PassMeasurement:
         runtime: Name of the runtime.
         precision: Precision of the graph.
         passes: The passes of the graph that the runtime opens; empty for the graph without any.
-        time_ratio: Median of its time divided by that of the graph without passes, round by round.
+        base: The passes of the graph that it was compared with: none, unless that graph could not be timed, or is INT8.
+        time_ratio: Median of its time divided by that of this graph, round by round.
         interval: The 95 % interval of that median.
         rounds: Number of rounds; 0 if nothing could be timed, and then `time_ratio` and `interval` are 1.
         cpu: The processor.
@@ -115,6 +116,7 @@ class PassMeasurement:
     runtime: str
     precision: Precision
     passes: tuple[str, ...]
+    base: tuple[str, ...]
     time_ratio: float
     interval: tuple[float, float]
     rounds: int
@@ -138,12 +140,12 @@ class PassMeasurement:
         names, remark = ", ".join(self.passes), f" ({self.remark})" if self.remark else ""
         if not self.rounds:
             return f"{self.precision} with {names or 'no passes'}, as in all runtimes{remark}"
-        if not names:
-            return f"{self.precision}: no pass is faster than the plain graph{remark}"
+        if self.passes == self.base:
+            return f"{self.precision}: no pass is faster than the graph of all runtimes{remark}"
         low, high = self.interval
-        base = "INT8 graph of all runtimes" if self.precision is Precision.INT8 else "plain graph"
+        base = f"graph with {', '.join(self.base)}" if self.base else "plain graph"
         ratio = f"{self.time_ratio:.2f} of the time of the {base} ({low:.2f} to {high:.2f})"
-        return f"{self.precision} with {names}: {ratio}{remark}"
+        return f"{self.precision} with {names or 'no passes'}: {ratio}{remark}"
 
 
 @dataclass(frozen=True)

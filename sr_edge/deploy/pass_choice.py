@@ -169,6 +169,7 @@ def _measurement(job: _Job, decision: Decision, cpu: str, version: str, remarks:
         runtime=job.runtime,
         precision=job.file.precision,
         passes=decision.passes,
+        base=decision.base,
         time_ratio=ratio.median,
         interval=(ratio.low, ratio.high),
         rounds=decision.rounds,
@@ -213,4 +214,4 @@ def _kept(measurement: PassMeasurement, shared: Passes, failed: dict[tuple[str, 
     if failure is None:
         return measurement
     remark = f"{', '.join(measurement.passes) or 'the plain graph'} was faster but failed its checks: {failure}"
-    return replace(measurement, passes=shared, time_ratio=1.0, interval=(1.0, 1.0), rounds=0, remark=remark)
+    return replace(measurement, passes=shared, base=shared, time_ratio=1.0, interval=(1.0, 1.0), rounds=0, remark=remark)

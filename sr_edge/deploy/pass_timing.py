@@ -21,8 +21,10 @@ MAX_ROUNDS = 60
 LEAST_GAIN = 0.03
 """A smaller gain is not worth a second file in the bundle."""
 
-OPENING_SHARE, SINGLE_SHARE = 0.4, 0.7
-"""The share of the time limit in which graphs are opened, and that of the single passes before their combination."""
+OPENING_SHARE, SINGLE_SHARE = 0.5, 0.7
+"""The share of the time limit in which graphs are opened, and that of the single passes before their combination.
+
+Two graphs are opened in any case, since nothing can be decided with fewer."""
 
 Passes = tuple[str, ...]
 Run = Callable[[], float]
@@ -83,12 +85,15 @@ class Decision:
 
     Attributes:
         passes: Its passes.
-        ratio: Its time divided by that of the plain graph, or of the shared one where the plain one was not timed.
+        base: The passes of the graph that it was compared with: the plain one, or the shared one where that was not
+            timed.
+        ratio: Its time divided by that of the base.
         rounds: The number of rounds.
         remarks: What could not be timed.
     """
 
     passes: Passes
+    base: Passes
     ratio: MedianInterval
     rounds: int
     remarks: tuple[str, ...] = ()
@@ -125,9 +130,9 @@ def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock
 def _decision(passes: Passes, candidates: Candidates, timings: Timings) -> Decision:
     remarks = tuple(f"{_named(failed)}: {reason}" for failed, reason in timings.failures.items())
     if passes not in timings.rounds_ms:
-        return Decision(candidates.shared, MedianInterval(1.0, 1.0, 1.0), 0, remarks)
+        return Decision(candidates.shared, candidates.shared, MedianInterval(1.0, 1.0, 1.0), 0, remarks)
     base = candidates.plain if candidates.plain in timings.rounds_ms else candidates.shared
-    return Decision(passes, timings.ratio(passes, base), len(timings.rounds_ms[passes]), remarks)
+    return Decision(passes, base, timings.ratio(passes, base), len(timings.rounds_ms[passes]), remarks)
 
 
 def _named(passes: Passes) -> str:
@@ -140,7 +145,8 @@ def time_in_turn(
     """Opens the graphs and runs them in turn, A B A B, after one run of each that is not counted.
 
     Args:
-        graphs: The graphs; without the first one nothing is timed, and those for which no time is left are not opened.
+        graphs: The graphs; without the first one nothing is timed, and from the third on those for which no time is
+            left are not opened.
         open_graph: Opens one of them.
         budget_s: Seconds that opening and timing may take.
         clock: Returns the time in seconds.
@@ -150,7 +156,7 @@ def time_in_turn(
     with ExitStack() as stack:
         runs: dict[Passes, Run] = {}
         for passes in graphs:
-            if runs and clock() - started > OPENING_SHARE * budget_s:
+            if len(runs) > 1 and clock() - started > OPENING_SHARE * budget_s:
                 failures[passes] = "not timed, since opening the other graphs took too long"
                 continue
             try:
