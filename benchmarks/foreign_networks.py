@@ -173,7 +173,7 @@ class SafmnLike(nn.Module):
 class CompactFew(nn.Module):
     """The SRVGGNet of Real-ESRGAN with few channels: convolutions and PReLU on top of the enlarged input."""
 
-    def __init__(self, channels: int = 16, convolutions: int = 8, scale: int = SCALE) -> None:
+    def __init__(self, channels: int = 24, convolutions: int = 8, scale: int = SCALE) -> None:
         super().__init__()
         self.scale = scale
         layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), nn.PReLU(channels)]
@@ -210,7 +210,7 @@ def safmn_like() -> nn.Module:
 
 
 def compact_few() -> nn.Module:
-    """A Compact network of 16 channels and 8 convolutions between the first and the last."""
+    """A Compact network of 24 channels and 8 convolutions between the first and the last."""
     return _seeded(CompactFew)
 
 

@@ -24,6 +24,7 @@ class Normalization:
         dtype: the type of the tensors.
         scale: the factors, of a shape that is broadcast with the tensor; None for no factors.
         bias: the summands; None for none.
+        mixing: the weight of a 1x1 convolution of all means, with which means of channels become means of groups.
     """
 
     axes: tuple[int, ...]
@@ -31,12 +32,13 @@ class Normalization:
     dtype: np.dtype[np.generic]
     scale: Constant | None = None
     bias: Constant | None = None
+    mixing: Constant | None = None
 
 
 def add_normalization(chain: NodeChain, tensor: str, norm: Normalization, *, output: str = "") -> str:
     """Adds the nodes of a normalization with the variance of the centred values; returns the name of its output."""
-    centred = chain.add("Sub", [tensor, add_mean(chain, tensor, norm.axes)])
-    variance = add_mean(chain, chain.add("Mul", [centred, centred]), norm.axes)
+    centred = chain.add("Sub", [tensor, _mean(chain, tensor, norm)])
+    variance = _mean(chain, chain.add("Mul", [centred, centred]), norm)
     epsilon = chain.constant(np.array(norm.epsilon, norm.dtype), "epsilon")
     deviation = chain.add("Sqrt", [chain.add("Add", [variance, epsilon])])
     steps = [("Div", deviation)]
@@ -55,3 +57,10 @@ def add_mean(chain: NodeChain, tensor: str, axes: Sequence[int]) -> str:
     if chain.opset < _OPSET_OF_AXES_INPUT:
         return chain.add("ReduceMean", [tensor], axes=list(axes), keepdims=1)
     return chain.add("ReduceMean", [tensor, chain.constant(np.array(axes, np.int64), "axes")], keepdims=1)
+
+
+def _mean(chain: NodeChain, tensor: str, norm: Normalization) -> str:
+    mean = add_mean(chain, tensor, norm.axes)
+    if norm.mixing is None:
+        return mean
+    return chain.add("Conv", [mean, chain.constant(norm.mixing, "means_of_groups")])
