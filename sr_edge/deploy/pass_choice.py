@@ -214,4 +214,6 @@ def _kept(measurement: PassMeasurement, shared: Passes, failed: dict[tuple[str, 
     if failure is None:
         return measurement
     remark = f"{', '.join(measurement.passes) or 'the plain graph'} was faster but failed its checks: {failure}"
-    return replace(measurement, passes=shared, base=shared, time_ratio=1.0, interval=(1.0, 1.0), rounds=0, remark=remark)
+    return replace(
+        measurement, passes=shared, base=shared, time_ratio=1.0, interval=(1.0, 1.0), rounds=0, remark=remark
+    )

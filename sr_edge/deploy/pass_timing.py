@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
-from sr_edge.errors import SrEdgeError
+from sr_edge.errors import PrecisionUnavailable, SrEdgeError
 from sr_edge.printable import one_line
 from sr_edge.runtimes import MedianInterval
 
@@ -21,7 +21,7 @@ MAX_ROUNDS = 60
 LEAST_GAIN = 0.03
 """A smaller gain is not worth a second file in the bundle."""
 
-OPENING_SHARE, SINGLE_SHARE = 0.5, 0.7
+OPENING_SHARE, SINGLE_SHARE = 0.5, 0.6
 """The share of the time limit in which graphs are opened, and that of the single passes before their combination.
 
 Two graphs are opened in any case, since nothing can be decided with fewer."""
@@ -109,9 +109,13 @@ def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock
         open_graph: Opens one of them; raises SrEdgeError where the runtime refuses it.
         budget_s: Seconds that opening and timing may take.
         clock: Returns the time in seconds.
+
+    Raises:
+        PrecisionUnavailable: The runtime does not run the precision of the shared graph.
     """
     started = clock()
-    first = time_in_turn(candidates.first, open_graph, SINGLE_SHARE * budget_s, clock)
+    share = SINGLE_SHARE if len(candidates.single) > 1 else 1.0
+    first = time_in_turn(candidates.first, open_graph, share * budget_s, clock)
     shared = candidates.shared
     faster = [passes for passes in first.rounds_ms if passes != shared and first.is_faster(passes, shared)]
     best = min(faster, key=lambda passes: first.ratio(passes, shared).median, default=shared)
@@ -121,7 +125,7 @@ def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock
         return decided
     both = candidates.combined(winners)
     left_s = budget_s - (clock() - started)
-    second = time_in_turn(tuple(dict.fromkeys((shared, candidates.plain, best, both))), open_graph, left_s, clock)
+    second = time_in_turn(tuple(dict.fromkeys((best, both, candidates.plain))), open_graph, left_s, clock)
     if both in second.rounds_ms and second.is_faster(both, best):
         return _decision(both, candidates, second)
     return decided
@@ -129,9 +133,9 @@ def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock
 
 def _decision(passes: Passes, candidates: Candidates, timings: Timings) -> Decision:
     remarks = tuple(f"{_named(failed)}: {reason}" for failed, reason in timings.failures.items())
-    if passes not in timings.rounds_ms:
+    if passes not in timings.rounds_ms:  # nothing could be timed
         return Decision(candidates.shared, candidates.shared, MedianInterval(1.0, 1.0, 1.0), 0, remarks)
-    base = candidates.plain if candidates.plain in timings.rounds_ms else candidates.shared
+    base = next(each for each in (candidates.plain, candidates.shared, passes) if each in timings.rounds_ms)
     return Decision(passes, base, timings.ratio(passes, base), len(timings.rounds_ms[passes]), remarks)
 
 
@@ -150,6 +154,9 @@ def time_in_turn(
         open_graph: Opens one of them.
         budget_s: Seconds that opening and timing may take.
         clock: Returns the time in seconds.
+
+    Raises:
+        PrecisionUnavailable: The runtime does not run the precision of the first graph.
     """
     started = clock()
     failures: dict[Passes, str] = {}
@@ -164,6 +171,8 @@ def time_in_turn(
                 runs[passes]()
             except SrEdgeError as error:
                 runs.pop(passes, None)
+                if not runs and isinstance(error, PrecisionUnavailable):
+                    raise
                 failures[passes] = one_line(error.problem)
                 if not runs:
                     return Timings({}, failures)

@@ -180,9 +180,7 @@ class ElementOrder:
         shape = term.positions.shape
         positions = term.positions.reshape(*shape[:at], outer, shape[at] // outer, *shape[at + 1 :])
         split = Term((*term.digits[:at], *parts, *term.digits[at + 1 :]), positions)
-        axes = tuple(
-            tuple(new for old in axis for new in (parts if old == digit else (old,))) for axis in self.axes
-        )
+        axes = tuple(tuple(new for old in axis for new in (parts if old == digit else (old,))) for axis in self.axes)
         return replace(self, axes=axes, terms=self._with(term, split)), parts
 
     def _with(self, old: Term, new: Term) -> tuple[Term, ...]:

@@ -86,7 +86,11 @@ class _Conversion:
                 reader = self._view.nodes[readers[0]]
                 others = [self._view.constants.get(tensor) for tensor in reader.input if tensor != node.output[0]]
                 value = others[0] if reader.op_type == "Add" and len(others) == 1 else None
-                if readers[0] in self._islands.nodes and value is not None and value.shape[-1:] == (width,) == (value.size,):
+                if (
+                    readers[0] in self._islands.nodes
+                    and value is not None
+                    and value.shape[-1:] == (width,) == (value.size,)
+                ):
                     found[index] = readers[0]
         return found
 
@@ -112,7 +116,9 @@ class _Conversion:
         for index in self._islands.nodes:
             for tensor in filter(None, self._view.nodes[index].output):
                 source = self._source(tensor)
-                if self._view.producer.get(source, -1) in self._islands.nodes and self._islands.is_channel_first(tensor):
+                if self._view.producer.get(source, -1) in self._islands.nodes and self._islands.is_channel_first(
+                    tensor
+                ):
                     found.setdefault(source, tensor)
         return found
 

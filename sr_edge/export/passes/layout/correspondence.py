@@ -99,9 +99,7 @@ def _elementwise(view: GraphView, index: int, known: Arrangements) -> Arrangemen
             for each in group:
                 sizes[each] = known[tensor].sizes[each]
     used = [axis for group in groups for axis in group]
-    if len(set(used)) < len(used) or any(
-        size > 1 and not group for size, group in zip(target, groups, strict=True)
-    ):
+    if len(set(used)) < len(used) or any(size > 1 and not group for size, group in zip(target, groups, strict=True)):
         return None
     constants = (view.constants[tensor] for tensor in inputs if tensor in view.constants)
     if any(channel_first_constant(value, groups, sizes) is None for value in constants):

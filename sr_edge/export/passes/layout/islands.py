@@ -76,7 +76,11 @@ class Islands:
         found = {}
         for index, node in enumerate(self.view.nodes):
             arrangements = arrangements_of(self.view, index, self.arrangements)
-            if arrangements is None or node.op_type in self._left_alone or not arrangements.keys() <= self.arrangements.keys():
+            if (
+                arrangements is None
+                or node.op_type in self._left_alone
+                or not arrangements.keys() <= self.arrangements.keys()
+            ):
                 continue
             if not all(self.is_channel_first(tensor) for tensor in arrangements):
                 found[index] = None
@@ -87,7 +91,9 @@ class Islands:
         cost = 1 if self.arrangements[tensor].is_channel_first else self.elements(tensor) + 1
         index = self.view.producer.get(tensor)
         producer = index if index in convertible else CutNetwork.SINK
-        readers = [reader if reader in convertible else CutNetwork.SINK for reader in self.view.consumers.get(tensor, ())]
+        readers = [
+            reader if reader in convertible else CutNetwork.SINK for reader in self.view.consumers.get(tensor, ())
+        ]
         if tensor in self.fixed:
             readers.append(CutNetwork.SINK)
         read, converted = ("read", tensor), ("converted", tensor)
