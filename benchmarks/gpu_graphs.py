@@ -7,7 +7,8 @@ from gpu_contenders import Network
 from sr_edge.calibration import calibrate, quantize_onnx
 from sr_edge.calibration.ranges.observers import MinMaxObserver
 from sr_edge.export import to_fp16, to_static
-from sr_edge.export.export import save_model, take_uint8_frames
+from sr_edge.export.derived import take_uint8_frames
+from sr_edge.export.export import save_model
 from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.graph.patches import worst_case_patches
 from sr_edge.export.passes.simplify import simplify

@@ -66,6 +66,25 @@ class ActivationType(str, Enum):
         return self.value
 
 
+class PassChoice(str, Enum):
+    """Which of the passes that make graphs faster are applied (`sr_edge.export.passes.speed_passes`)."""
+
+    NONE = "none"
+    """The graph as it was simplified."""
+
+    STRUCTURE = "structure"
+    """The passes that are a gain on every target, because the graph has fewer operators and the same arithmetic."""
+
+    MEASURED = "measured"
+    """Those, and for each runtime the passes that a measurement on this machine showed to be faster in it."""
+
+    ALL = "all"
+    """All passes, without a measurement."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class TileSpec:
     """Height and width, in low-resolution pixels, of the fixed input shape of a deployed graph."""

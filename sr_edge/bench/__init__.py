@@ -9,6 +9,7 @@ from sr_edge.lazy_face import lazy_face
 if TYPE_CHECKING:
     from sr_edge.bench.environment import Environment, describe_environment, tool_versions
     from sr_edge.bench.golden import GoldenResult, SelfTest
+    from sr_edge.bench.operator_times.census import Census, census
     from sr_edge.bench.protocol import OpenOptions, no_progress, open_variants
     from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, files_without_image, pair_files
     from sr_edge.bench.report import bench_bundle, self_test_bundle
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BenchReport",
+    "Census",
     "Environment",
     "FailedPicture",
     "GoldenResult",
@@ -33,6 +35,7 @@ __all__ = [
     "StageProgress",
     "Variant",
     "bench_bundle",
+    "census",
     "choose_precisions",
     "choose_runtimes",
     "csv_report",
@@ -54,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "BenchReport": "sr_edge.bench.rows",
+    "Census": "sr_edge.bench.operator_times.census",
     "Environment": "sr_edge.bench.environment",
     "FailedPicture": "sr_edge.bench.quality",
     "GoldenResult": "sr_edge.bench.golden",
@@ -67,6 +71,7 @@ _HOMES = {
     "StageProgress": "sr_edge.spec",
     "Variant": "sr_edge.runtimes.variants",
     "bench_bundle": "sr_edge.bench.report",
+    "census": "sr_edge.bench.operator_times.census",
     "choose_precisions": "sr_edge.runtimes.variants",
     "choose_runtimes": "sr_edge.runtimes.variants",
     "csv_report": "sr_edge.bench.tables",

@@ -5,8 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from sr_edge.bench.rows import BenchReport
-from sr_edge.bench.tables import DEVICE_HEADINGS, TEXT_HEADINGS, caption, device_cells, filled_columns, remarks
+from sr_edge.bench.operator_times.tables import (
+    LEFT_ALIGNED,
+    MOVEMENT_HEADINGS,
+    MOVEMENT_LEGEND,
+    OPERATOR_HEADINGS,
+    movement_rows,
+    operator_rows,
+)
+from sr_edge.bench.rows import BenchReport, Row
+from sr_edge.bench.tables import (
+    DEVICE_HEADINGS,
+    TEXT_HEADINGS,
+    caption,
+    census_title,
+    device_cells,
+    filled_columns,
+    remarks,
+)
 
 
 def html_report(report: BenchReport) -> str:
@@ -15,17 +31,28 @@ def html_report(report: BenchReport) -> str:
     table = html_table(*filled_columns(report.rows))
     on_device = [device_cells(row, row.on_device) for row in report.rows if row.on_device]
     device_table = html_table(DEVICE_HEADINGS, on_device) if on_device else ""
-    return f"<p><b>{escape(title)}</b></p>{table}{device_table}" + html_list("", [*remarks(report.rows), *explanations])
+    listed = html_list("", [*remarks(report.rows), *explanations])
+    return f"<p><b>{escape(title)}</b></p>{table}{device_table}{listed}{''.join(map(_census, report.rows))}"
+
+
+def _census(row: Row) -> str:
+    """The section of a variant on the time by operator and on what moves data; empty where it was not measured."""
+    if row.census is None:
+        return ""
+    operators = html_table(OPERATOR_HEADINGS, operator_rows(row.census))
+    movements = html_table(MOVEMENT_HEADINGS, movement_rows(row.census))
+    title = f"<p><b>{escape(census_title(row, row.census))}</b></p>"
+    return f"<section>{title}{operators}<p>{escape(MOVEMENT_LEGEND)}</p>{movements}</section>"
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first columns are text and whose others are numbers, aligned to the right."""
+    """A table whose columns of numbers are aligned to the right."""
     lines = [_html_row("th", headings, headings), *(_html_row("td", headings, row) for row in rows)]
     return f"<table>{''.join(lines)}</table>"
 
 
 def _html_row(tag: str, headings: Sequence[str], cells: Sequence[str]) -> str:
-    alignments = ("left" if heading in TEXT_HEADINGS else "right" for heading in headings)
+    alignments = ("left" if heading in (*TEXT_HEADINGS, *LEFT_ALIGNED) else "right" for heading in headings)
     cell_tags = (
         f'<{tag} style="text-align: {alignment}">{escape(cell)}</{tag}>'
         for alignment, cell in zip(alignments, cells, strict=True)

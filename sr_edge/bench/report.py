@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+from sr_edge.bench.census_rows import require_census, with_censuses
 from sr_edge.bench.environment import describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
@@ -32,6 +33,7 @@ def bench_bundle(
     pairs: Sequence[PairFiles] = (),
     progress: StageProgress = no_progress,
     patches: Sequence[Batch] = (),
+    with_census: bool = False,
 ) -> BenchReport:
     """Measures self-test, fidelity, quality, latency (interleaved) and memory (fresh processes) of every variant.
 
@@ -46,12 +48,17 @@ def bench_bundle(
         with_memory: whether to measure peak memory, which opens each engine once more.
         pairs: test images with originals; without any, quality is not measured.
         progress: called with (stage, steps done, steps in all).
+        with_census: whether to time the layers of every variant, which opens each engine once more.
         patches: tiles in [0, 1] for measuring the noise of every variant against fp32; without any, it is not measured.
 
     Raises:
-        UsageError: the network has no such control, or does not accept its value.
+        UsageError: the network has no such control, or does not accept its value; or a census without rounds was
+            asked for.
+        RuntimeUnavailable: a census was asked for, but none of the runtimes reports the time of each layer.
         BundleError: the bundle is damaged.
     """
+    if with_census:
+        require_census([variant.runtime for variant in variants], rounds)
     environment = describe_environment()
     card, tile = bundle.manifest.card, bundle.manifest.tile
     control_values(card.controls, options.controls)
@@ -64,6 +71,8 @@ def bench_bundle(
             rows = with_device_figures(rows, opened, rounds, warm_up, progress)
         if rounds and with_memory:
             rows = with_peak_memory(rows, opened, progress)
+        if with_census:
+            rows = with_censuses(rows, opened, rounds, options.controls, progress)
     return BenchReport(card, tile, environment, rounds, warm_up, tuple(rows), baseline)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_edge.bench.environment import Environment
 from sr_edge.bench.golden import SelfTest
+from sr_edge.bench.operator_times.census import Census
 from sr_edge.bench.quality import HrScores
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
@@ -49,6 +50,7 @@ class Row:
         reason: why the variant could not run; empty if it ran.
         remarks: notes that belong to its figures.
         on_device: measurements by a GPU; None for other devices.
+        census: where its time goes layer by layer; None if not measured.
         rounds_ms: the samples of `latency` by round; within a round, the variants run directly after each other.
     """
 
@@ -63,6 +65,7 @@ class Row:
     remarks: tuple[str, ...] = ()
     on_device: DeviceFigures | None = None
     rounds_ms: tuple[float, ...] = ()
+    census: Census | None = None
 
     @property
     def frames_per_s(self) -> float | None:

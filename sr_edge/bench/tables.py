@@ -9,10 +9,21 @@ from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 
-from rich.console import Group
+from rich.console import Group, OverflowMethod
 from rich.table import Table
 
 from sr_edge.bench.environment import Environment
+from sr_edge.bench.operator_times.census import Census
+from sr_edge.bench.operator_times.tables import (
+    FOLDED,
+    LEFT_ALIGNED,
+    MOVEMENT_HEADINGS,
+    MOVEMENT_LEGEND,
+    OPERATOR_HEADINGS,
+    movement_rows,
+    operator_rows,
+    summary,
+)
 from sr_edge.bench.quality import HrScores
 from sr_edge.bench.rows import BenchReport, DeviceFigures, Row, flat_row
 from sr_edge.files.whole_file import whole_file
@@ -172,8 +183,29 @@ def rich_report(report: BenchReport) -> Group:
     """The caption, the table, and under it the remarks on the rows."""
     table = _grid(*filled_columns(report.rows))
     return Group(
-        *caption(report), table, *_on_device(report.rows), *remarks(report.rows), *note_about_others(report.not_images)
+        *caption(report),
+        table,
+        *_on_device(report.rows),
+        *remarks(report.rows),
+        *_censuses(report.rows),
+        *note_about_others(report.not_images),
     )
+
+
+def _censuses(rows: Sequence[Row]) -> list[str | Table]:
+    """The tables of the time by operator, and of what moves data; empty without any."""
+    shown: list[str | Table] = []
+    for row in rows:
+        if row.census:
+            operators = _grid(OPERATOR_HEADINGS, operator_rows(row.census))
+            movements = _grid(MOVEMENT_HEADINGS, movement_rows(row.census))
+            shown += [census_title(row, row.census), operators, MOVEMENT_LEGEND, movements]
+    return shown
+
+
+def census_title(row: Row, census: Census) -> str:
+    """The line above the tables of a census."""
+    return f"{row.variant.runtime} {row.variant.label} by operator: {summary(census)}"
 
 
 def _on_device(rows: Sequence[Row]) -> list[str | Table]:
@@ -190,7 +222,9 @@ def _on_device(rows: Sequence[Row]) -> list[str | Table]:
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     grid = Table()
     for heading in headings:
-        grid.add_column(heading, justify="left" if heading in TEXT_HEADINGS else "right")
+        is_text = heading in TEXT_HEADINGS or heading in LEFT_ALIGNED
+        overflow: OverflowMethod = "fold" if heading in FOLDED else "ellipsis"
+        grid.add_column(heading, justify="left" if is_text else "right", overflow=overflow)
     for row in rows:
         grid.add_row(*row)
     return grid

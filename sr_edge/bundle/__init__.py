@@ -9,6 +9,7 @@ from sr_edge.bundle.manifest import (
     CalibrationRecord,
     GoldenFrame,
     Manifest,
+    PassMeasurement,
 )
 from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
 
@@ -20,6 +21,7 @@ __all__ = [
     "CalibrationRecord",
     "GoldenFrame",
     "Manifest",
+    "PassMeasurement",
     "is_bundle_folder",
     "open_bundle",
     "sha256_of",

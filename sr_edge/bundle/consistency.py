@@ -38,6 +38,7 @@ def require_consistent(manifest: Manifest) -> None:
                 artifact.shape,
                 wanted,
             )
+    _require_files_for_all(manifest)
     for golden in manifest.golden:
         _require_golden(golden, manifest.card)
 
@@ -117,6 +118,18 @@ def _require_tile(manifest: Manifest) -> None:
         manifest.card.require_tile(manifest.tile)
     except SrEdgeError as error:
         raise _inconsistent(f"the manifest contradicts itself: {error.problem}", error.found, error.wanted) from error
+
+
+def _require_files_for_all(manifest: Manifest) -> None:
+    """Every file for certain runtimes stands beside one for all of them, so that no runtime is left without."""
+    for_all = [item.for_all_runtimes() for item in manifest.artifacts if not item.runtimes]
+    for item in manifest.artifacts:
+        if item.runtimes and item.for_all_runtimes() not in for_all:
+            raise _inconsistent(
+                f"{item.file} is for {', '.join(item.runtimes)} only, and no file of its kind is for all runtimes",
+                item.runtimes,
+                "a file of the same precision and frames for all runtimes",
+            )
 
 
 def _require_golden(golden: GoldenFrame, card: ModelCard) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from sr_edge.bundle.consistency import require_consistent
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 _MAX_NAME_BYTES = 240
 """What every file system stores, with room for the folder in front of it."""
@@ -71,6 +72,8 @@ class Artifact:
         io: Format of input and output.
         shape: Shape of the input in NCHW order, also if `io` is NHWC.
         sha256: Digest of the file.
+        runtimes: Names of the runtimes that the file was made for, which prefer it; empty if it is for all of them.
+        passes: Names of the passes that made the graph faster (`sr_edge.export.passes.speed_passes`), in order.
     """
 
     file: str
@@ -81,10 +84,68 @@ class Artifact:
     io: FrameFormat
     shape: tuple[int, int, int, int]
     sha256: str
+    runtimes: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_inner_path(self.file)
         _require_digest(self.sha256, self.file)
+
+    def for_all_runtimes(self) -> Artifact:
+        """This artifact as it would be without a choice of runtimes, to compare it with others."""
+        return replace(self, file="model", sha256="0" * 64, runtimes=(), passes=())
+
+
+@dataclass(frozen=True)
+class PassMeasurement:
+    """What the passes gain in one runtime and precision, as it was measured when the bundle was made.
+
+    Attributes:
+        runtime: Name of the runtime.
+        precision: Precision of the graph.
+        passes: The passes of the graph that the runtime opens; empty for the graph without any.
+        base: The passes of the graph that it was compared with: none, unless that graph could not be timed, or is INT8.
+        time_ratio: Median of its time divided by that of this graph, round by round.
+        interval: The 95 % interval of that median.
+        rounds: Number of rounds; 0 if nothing could be timed, and then `time_ratio` and `interval` are 1.
+        cpu: The processor.
+        version: Version of the runtime.
+        remark: What could not be timed, and why; empty if everything was.
+    """
+
+    runtime: str
+    precision: Precision
+    passes: tuple[str, ...]
+    base: tuple[str, ...]
+    time_ratio: float
+    interval: tuple[float, float]
+    rounds: int
+    cpu: str
+    version: str
+    remark: str = ""
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if self.rounds < 0 or not 0 < low <= self.time_ratio <= high < math.inf:
+            raise BundleError(
+                f"the measurement of passes in {self.runtime} has a ratio of times of {self.time_ratio} in {low} to "
+                f"{high}, after {self.rounds} rounds",
+                found=(self.time_ratio, low, high, self.rounds),
+                wanted="a finite ratio above 0 in its interval",
+                remedy="deploy again",
+            )
+
+    def __str__(self) -> str:
+        """What was chosen and gained: "channel-first: 0.52 of the time of the plain graph (0.50 to 0.54)"."""
+        names, remark = ", ".join(self.passes), f" ({self.remark})" if self.remark else ""
+        if not self.rounds:
+            return f"{self.precision} with {names or 'no passes'}, as in all runtimes{remark}"
+        if self.passes == self.base:
+            return f"{self.precision}: no pass is faster than the graph of all runtimes{remark}"
+        low, high = self.interval
+        base = f"graph with {', '.join(self.base)}" if self.base else "plain graph"
+        ratio = f"{self.time_ratio:.2f} of the time of the {base} ({low:.2f} to {high:.2f})"
+        return f"{self.precision} with {names or 'no passes'}: {ratio}{remark}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +213,7 @@ class Manifest:
         created: Date of creation.
         schema_version: Version of this format.
         sizes: Bytes of each file that the manifest lists. `write_bundle` determines them.
+        passes: What the passes that make graphs faster gain in each runtime in which they were timed.
     """
 
     card: ModelCard
@@ -166,6 +228,7 @@ class Manifest:
     created: str = ""
     schema_version: int = SCHEMA_VERSION
     sizes: Mapping[str, int] = field(default_factory=dict)
+    passes: tuple[PassMeasurement, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.artifacts:
@@ -203,6 +266,15 @@ class Manifest:
         """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""
         precisions = " ".join(dict.fromkeys(str(artifact.precision) for artifact in self.artifacts))
         return f"{self.card.name} x{self.card.scale}, tile {self.tile}, {precisions}"
+
+    @property
+    def pass_lines(self) -> tuple[str, ...]:
+        """What the passes gain, in a line for each runtime in which they were timed."""
+        runtimes = dict.fromkeys(measurement.runtime for measurement in self.passes)
+        return tuple(
+            f"{runtime}: {'; '.join(str(each) for each in self.passes if each.runtime == runtime)}"
+            for runtime in runtimes
+        )
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""

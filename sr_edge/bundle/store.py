@@ -100,10 +100,13 @@ class Bundle:
         float_precision: Precision | None = None,
         kind: ArtifactKind = ArtifactKind.ONNX,
     ) -> Artifact | None:
-        """The first artifact that matches, or None; `activation_type` and `float_precision` match any if None."""
+        """The first artifact for all runtimes that matches, or None.
+
+        `activation_type` and `float_precision` match any if they are None.
+        """
         for artifact in self.manifest.artifacts:
             if (
-                (artifact.kind, artifact.precision, artifact.io) == (kind, precision, io)
+                (artifact.kind, artifact.precision, artifact.io, artifact.runtimes) == (kind, precision, io, ())
                 and activation_type in (None, artifact.activation_type)
                 and float_precision in (None, artifact.float_precision)
             ):

@@ -19,26 +19,30 @@ from sr_edge.calibration.config import TIMED_RUNTIMES
 from sr_edge.calibration.data.patch import Batch
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
-from sr_edge.export import ExportReport, derive_onnx, export_best_form, require_deployable
+from sr_edge.export import ExportReport, accelerate_onnx, derive_onnx, export_best_form, require_deployable
 from sr_edge.export.checks.targets import readers_of
-from sr_edge.export.export import take_uint8_frames
+from sr_edge.export.derived import take_uint8_frames
+from sr_edge.export.passes.speed_passes import passes_for_all_targets
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress
 
 PARITY_PATCHES = 2
 CACHE_FILE = "calibration.json"
+PLAIN_FILE = "plain.onnx"
 
 
 @dataclass(frozen=True)
 class GraphFile:
-    """An ONNX file of a bundle."""
+    """An ONNX file of a bundle; the fields are those of `Artifact`."""
 
     file: str
     precision: Precision
     io: FrameFormat = FrameFormat.FLOAT_NCHW
     float_precision: Precision = Precision.FP32
     activation_type: ActivationType | None = None
+    runtimes: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
 
 FLOAT_GRAPHS = (
@@ -80,11 +84,18 @@ class FloatExports:
 
     Attributes:
         reports: Their export reports; the first is that of the fp32 graph.
+        plain: The report of the fp32 graph without the passes that make it faster; its file is not part of the bundle.
         fp16_failure: Why no graph computes in fp16; empty if fp16 passed its checks.
     """
 
     reports: tuple[ExportReport, ...]
+    plain: ExportReport
     fp16_failure: str = ""
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The passes that made the graphs of all runtimes faster."""
+        return self.reports[0].passes[len(self.plain.passes) :]
 
 
 def export_float_graphs(
@@ -110,9 +121,11 @@ def export_float_graphs(
     first, *others = [graph for graph in FLOAT_GRAPHS if _is_exported(graph, plan.precisions)]
     compared, total = patches[:PARITY_PATCHES], 1 + len(others)
     progress("exporting", 0, total)
-    base = export_best_form(
-        model, plan.tile, staging / first.file, form=plan.form, targets=plan.targets, patches=compared
+    plain = export_best_form(
+        model, plan.tile, staging / PLAIN_FILE, form=plan.form, passes=(), targets=plan.targets, patches=compared
     )
+    passes = passes_for_all_targets(plan.passes, plan.speed_passes)
+    base = accelerate_onnx(plain, model, staging / first.file, passes, targets=plan.targets, patches=compared)
     written = {first: base}
     for graph in others:
         progress("exporting", len(written), total)
@@ -133,9 +146,9 @@ def export_float_graphs(
         except ExportError as error:
             if graph.precision is not Precision.FP16 or isinstance(error.__cause__, OSError):
                 raise
-            return FloatExports(tuple(written.values()), str(error))
+            return FloatExports(tuple(written.values()), plain, str(error))
     progress("exporting", total, total)
-    return FloatExports(tuple(written.values()))
+    return FloatExports(tuple(written.values()), plain)
 
 
 def _is_exported(graph: GraphFile, precisions: Sequence[Precision]) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sr_edge.bench.environment import tool_versions
-from sr_edge.bundle import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest, sha256_of
+from sr_edge.bundle import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest, PassMeasurement, sha256_of
 from sr_edge.bundle.weights import write_weights
 from sr_edge.calibration import Calibration
 from sr_edge.deploy.graphs import CACHE_FILE, GraphFile
@@ -34,6 +34,7 @@ def build_manifest(
     calibration: Calibration | None,
     golden: tuple[GoldenFrame, ...],
     left_out: Mapping[Precision, str],
+    passes: Sequence[PassMeasurement],
     staging: Path,
 ) -> Manifest:
     """Builds the manifest of the files in `staging`.
@@ -47,22 +48,11 @@ def build_manifest(
         calibration: The calibration of the INT8 graphs, if any.
         golden: The golden frames.
         left_out: The precisions that the bundle does not have, with the reasons.
+        passes: What the passes gain in each runtime in which they were timed.
         staging: The folder with the files.
     """
     shape = (1, card.channels, plan.tile.height, plan.tile.width)
-    artifacts = [
-        Artifact(
-            graph.file,
-            ArtifactKind.ONNX,
-            graph.precision,
-            graph.float_precision,
-            graph.activation_type,
-            graph.io,
-            shape,
-            sha256_of(staging / graph.file),
-        )
-        for graph in graphs
-    ]
+    artifacts = [artifact_of(graph, shape, staging) for graph in graphs]
     if architecture:
         artifacts.append(
             Artifact(
@@ -87,7 +77,24 @@ def build_manifest(
         licences=_licences(card),
         left_out={str(precision): reason for precision, reason in left_out.items()},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        passes=tuple(passes),
     ).with_sizes(staging)
+
+
+def artifact_of(graph: GraphFile, shape: tuple[int, int, int, int], staging: Path) -> Artifact:
+    """The entry of an ONNX file in `staging`."""
+    return Artifact(
+        graph.file,
+        ArtifactKind.ONNX,
+        graph.precision,
+        graph.float_precision,
+        graph.activation_type,
+        graph.io,
+        shape,
+        sha256_of(staging / graph.file),
+        graph.runtimes,
+        graph.passes,
+    )
 
 
 def _licences(card: ModelCard) -> dict[str, str]:

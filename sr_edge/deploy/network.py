@@ -20,6 +20,7 @@ from sr_edge.calibration.data.patches import Warn, ignore_warning
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
+from sr_edge.deploy.pass_choice import choose_passes
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
 from sr_edge.deploy.recommendation import Recommendation, recommend
 from sr_edge.errors import (
@@ -178,7 +179,10 @@ def _build(
         if isinstance(int8, SrEdgeError):
             left_out[Precision.INT8] = str(int8)
         precisions = [precision for precision in plan.precisions if precision not in left_out]
-        graphs = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
+        shared = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
+        shared = tuple(replace(graph, passes=floats.passes) for graph in shared)
+        chosen = choose_passes(model, plan, floats, shared, patches, staging, progress)
+        graphs = (*shared, *chosen.graphs)
         if model.architecture:
             write_network_weights(model, staging)
         golden = write_golden_frames(model, plan, precisions, images, staging, progress)
@@ -186,13 +190,21 @@ def _build(
             left_out[Precision.BF16] = golden.bf16_failure
             precisions.remove(Precision.BF16)
         calibration_report = int8 if isinstance(int8, CalibrationReport) else None
-        card, calibration = (
-            floats.reports[0].metadata.card,
-            calibration_report.calibration if calibration_report else None,
+        card = floats.reports[0].metadata.card
+        calibration = calibration_report.calibration if calibration_report else None
+        manifest = build_manifest(
+            card,
+            model.architecture,
+            plan,
+            graphs,
+            calibration,
+            golden.frames,
+            left_out,
+            chosen.measurements,
+            staging,
         )
-        manifest = build_manifest(card, model.architecture, plan, graphs, calibration, golden.frames, left_out, staging)
         write_bundle(out, manifest, staging)
-    notes = _notes(model, floats, tile_note, calibration_report, left_out)
+    notes = (*_notes(model, floats, tile_note, calibration_report, left_out), *chosen.notes)
     return _BuiltBundle(manifest, floats.reports, precisions, notes)
 
 

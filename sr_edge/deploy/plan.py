@@ -12,7 +12,11 @@ from sr_edge.calibration.selection.gate import Budget
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
-from sr_edge.spec import ModelCard, Precision, TileSpec
+from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
+from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
+
+TIMED_RUNTIMES = ("openvino", "onnxruntime")
+"""The runtimes in which passes are timed: they open a graph within seconds, whereas engines of others take minutes."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class DeployPlan:
             (`sr_edge.models.tiles.tile_safety`).
         form: The form of the graphs; None takes the static form or, where there is none, the traced one.
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
+        passes: The passes that make the graphs faster; MEASURED times them in the runtimes that are quick to open.
+        pass_budget_s: Seconds that timing the passes may take in all.
+        speed_passes: All passes.
 
     Raises:
         UsageError: A target is unknown, fp32 is not among the precisions, or as `require_quantization_options`.
@@ -58,6 +65,9 @@ class DeployPlan:
     with_tile_needs: bool = True
     form: Form | None = None
     targets: Sequence[str] = ()
+    passes: PassChoice = PassChoice.MEASURED
+    pass_budget_s: float = 20.0
+    speed_passes: Sequence[SpeedPass] = SPEED_PASSES
 
     def __post_init__(self) -> None:
         require_known_targets(self.targets)
@@ -90,6 +100,21 @@ def require_quantization_options(
             found=given,
             wanted=str(Precision.INT8),
             remedy="add int8 to the precisions, or leave them out",
+        )
+
+
+def require_timed_runtime(runtimes: Sequence[str]) -> None:
+    """Checks that passes can be timed in one of the runtimes.
+
+    Raises:
+        UsageError: None of them is quick to open.
+    """
+    if not set(runtimes) & set(TIMED_RUNTIMES):
+        raise UsageError(
+            f"passes are timed in {' and '.join(TIMED_RUNTIMES)} only, but the runtimes are {', '.join(runtimes)}",
+            found=tuple(runtimes),
+            wanted=TIMED_RUNTIMES,
+            remedy=f"add one of them to the runtimes, or pass --passes {PassChoice.STRUCTURE}",
         )
 
 

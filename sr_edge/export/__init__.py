@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sr_edge.export.checks.parity import Parity, compare_with_network
     from sr_edge.export.checks.rules import check_graph, require_deployable
     from sr_edge.export.checks.targets import TARGET_NAMES
-    from sr_edge.export.export import ExportReport, derive_onnx, export_onnx
+    from sr_edge.export.derived import accelerate_onnx, derive_onnx
+    from sr_edge.export.export import ExportReport, export_onnx
     from sr_edge.export.form_choice import export_best_form
     from sr_edge.export.graph.digest import graph_digest
     from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata
@@ -36,10 +37,11 @@ _HOMES = {
     "REWRITES": "sr_edge.export.twins.registry",
     "Severity": "sr_edge.export.checks.findings",
     "TARGET_NAMES": "sr_edge.export.checks.targets",
+    "accelerate_onnx": "sr_edge.export.derived",
     "check_float16": "sr_edge.export.checks.float16",
     "check_graph": "sr_edge.export.checks.rules",
     "compare_with_network": "sr_edge.export.checks.parity",
-    "derive_onnx": "sr_edge.export.export",
+    "derive_onnx": "sr_edge.export.derived",
     "export_best_form": "sr_edge.export.form_choice",
     "export_onnx": "sr_edge.export.export",
     "graph_digest": "sr_edge.export.graph.digest",
@@ -63,6 +65,7 @@ __all__ = [
     "Parity",
     "PassResult",
     "Severity",
+    "accelerate_onnx",
     "check_float16",
     "check_graph",
     "compare_with_network",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -26,9 +26,9 @@ from sr_edge.export.checks.resemblance import resemblance_remark
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.file_network import FileNetwork
-from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata, write_metadata
+from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.graph.patches import CheckPatch, Patch, PatchKind, check_patches
-from sr_edge.export.graph.view import read_onnx
+from sr_edge.export.passes.speed_passes import SpeedPass, passes_for_all_targets
 from sr_edge.export.passes.tracing import trace
 from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.export.proof import (
@@ -38,12 +38,13 @@ from sr_edge.export.proof import (
     read_and_verify,
     simplify_and_verify,
     trace_and_verify,
+    with_speed_passes,
 )
 from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
-from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
 
 DISTRIBUTION = "sr-edge"
 
@@ -89,6 +90,7 @@ def export_onnx(
     io: FrameFormat = FrameFormat.FLOAT_NCHW,
     precision: Precision = Precision.FP32,
     dynamic: bool = False,
+    passes: Sequence[SpeedPass] | None = None,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: StepCallback = lambda step: None,
@@ -109,6 +111,8 @@ def export_onnx(
         io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
         precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
         dynamic: dynamic height and width, for networks that allow it.
+        passes: the passes that make the graph faster; None applies those that are a gain on every target, and none to a
+            dynamic graph. A pass after which the graph fails its checks is left out, which a remark says.
         targets: the runtimes that must accept the graph, such as "tensorrt-10.3"; what others refuse is a warning.
         patches: photographs to compare on, float32 (1, channels, height, width) in [0, 1] of the tile's size; if empty,
             two bundled photographs are used.
@@ -116,74 +120,32 @@ def export_onnx(
 
     Raises:
         UsageError: `path` cannot be written, export does not write the precision, a target is unknown, a patch is not
-            of the tile's size, or an option for tracing is given for an ONNX file.
+            of the tile's size, an option for tracing is given for an ONNX file, or passes for a dynamic graph.
         TileError: the tile does not fit the network.
         NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
         ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
     """
     require_output_file(path)
-    _require_writable(precision)
+    require_writable(precision)
     _require_usable(model, tile, patches)
     targets = require_known_targets(targets)
     compared = check_patches(tile, patches, model.card.channels)
+    passes = _chosen_passes(passes, dynamic)
     forms: dict[str, str] = {}
     if isinstance(model.module, FileNetwork):
         form = _imported(model.module, form, dynamic)
-        require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
+    require = partial(require_portable, form=form, dynamic=dynamic, targets=targets)
+    if isinstance(model.module, FileNetwork):
         verified = read_and_verify(model.module, tile, compared, require, progress)
     else:
-        verified, forms = _traced(model, tile, form, dynamic, targets, compared, progress)
+        verified, forms = _traced(model, tile, form, dynamic, require, compared, progress)
+    verified = with_speed_passes(verified, model.module, compared, passes, require, progress)
     resemblance = "" if model.card.random_weights else resemblance_remark(model, compared[0])
     verified = dataclasses.replace(verified, remarks=(*filter(None, [resemblance]), *verified.remarks))
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     torch_version = "" if form is Form.IMPORTED else torch.__version__
     metadata = GraphMetadata(card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch_version)
-    return _finish(verified, metadata, path, compared, progress, targets)
-
-
-def derive_onnx(
-    base: ExportReport,
-    path: Path,
-    *,
-    io: FrameFormat = FrameFormat.FLOAT_NCHW,
-    precision: Precision = Precision.FP32,
-    targets: Sequence[str] = (),
-    patches: Sequence[Patch] = (),
-    progress: StepCallback = lambda step: None,
-) -> ExportReport:
-    """Writes an exported graph in another precision or frame format, without tracing and comparing it again.
-
-    The bytes are those that `export_onnx` would have written. The other arguments are those of `export_onnx`.
-
-    Args:
-        base: the report of an export with float frames, in fp32 or already in `precision`, whose file still exists.
-
-    Raises:
-        UsageError: `base` is not such an export, or export does not write the precision.
-        ExportError: the file is missing or has changed, or a check failed; nothing is written.
-    """
-    source = base.metadata
-    _require_writable(precision)
-    if source.io is not FrameFormat.FLOAT_NCHW or source.precision not in (Precision.FP32, precision):
-        raise UsageError(
-            f"{base.path} is in {source.precision} with {source.io} frames, from which {precision} cannot be derived",
-            found=(str(source.precision), str(source.io)),
-            wanted=(str(Precision.FP32), str(FrameFormat.FLOAT_NCHW)),
-            remedy="derive it from the fp32 export with float frames",
-        )
-    graph = read_onnx(base.path)
-    sha256 = hashlib.sha256(base.path.read_bytes()).hexdigest()
-    if sha256 != base.sha256:
-        raise ExportError(
-            f"{base.path} has changed since it was exported",
-            found=sha256,
-            wanted=base.sha256,
-            remedy="export it again",
-        )
-    compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches, source.card.channels)
-    metadata = dataclasses.replace(source, precision=precision, io=io)
-    verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks, base.passes)
-    return _finish(verified, metadata, path, compared, progress, require_known_targets(targets))
+    return finish(verified, metadata, path, compared, progress, targets)
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> bytes:
@@ -210,19 +172,6 @@ def save_model(model: onnx.ModelProto, path: Path) -> bytes:
     return data
 
 
-def take_uint8_frames(path: Path) -> None:
-    """Rewrites an ONNX file with float input and output so that it takes and returns uint8 NHWC images.
-
-    Works for graphs of any precision.
-
-    Raises:
-        ExportError: the graph does not take float frames, or the file cannot be written.
-    """
-    graph = wrap_uint8(onnx.load(path)).model
-    write_metadata(graph, dataclasses.replace(read_metadata(graph), io=FrameFormat.UINT8_NHWC))
-    save_model(graph, path)
-
-
 def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]) -> None:
     model.card.require_tile(tile)
     wanted = (1, model.card.channels, tile.height, tile.width)
@@ -236,7 +185,7 @@ def _require_usable(model: LoadedModel, tile: TileSpec, patches: Sequence[Patch]
             )
 
 
-def _require_writable(precision: Precision) -> None:
+def require_writable(precision: Precision) -> None:
     if precision not in (Precision.FP32, Precision.FP16):
         raise UsageError(
             f"export writes fp32 and fp16, not {precision}",
@@ -244,6 +193,20 @@ def _require_writable(precision: Precision) -> None:
             wanted=(str(Precision.FP32), str(Precision.FP16)),
             remedy="for int8 run `sr-edge calibrate` on the fp32 file",
         )
+
+
+def _chosen_passes(passes: Sequence[SpeedPass] | None, dynamic: bool) -> Sequence[SpeedPass]:
+    """The passes to apply; raises UsageError where some were asked for with dynamic sizes, for which none is made."""
+    if passes is None:
+        return () if dynamic else passes_for_all_targets(PassChoice.STRUCTURE)
+    if dynamic and passes:
+        raise UsageError(
+            "the passes that make graphs faster need a constant size, but the graph is to be dynamic",
+            found=tuple(speed_pass.name for speed_pass in passes),
+            wanted=str(PassChoice.NONE),
+            remedy="leave --dynamic or --passes out",
+        )
+    return passes
 
 
 def _imported(network: FileNetwork, form: Form, dynamic: bool) -> Form:
@@ -264,7 +227,7 @@ def _traced(
     tile: TileSpec,
     form: Form,
     dynamic: bool,
-    targets: Sequence[str],
+    require: Callable[[onnx.ModelProto], object],
     patches: Sequence[CheckPatch],
     progress: StepCallback,
 ) -> tuple[VerifiedGraph, dict[str, str]]:
@@ -278,7 +241,6 @@ def _traced(
         )
         _require_dynamic_sizes(verified.graph, model, tile)
     else:
-        require = partial(_require_portable, form=form, dynamic=dynamic, targets=targets)
         verified = trace_and_verify(network, model.module, tile, patches, require, progress)
     return verified, forms
 
@@ -326,7 +288,7 @@ def _require_dynamic_sizes(graph: onnx.ModelProto, model: LoadedModel, tile: Til
             ) from error
 
 
-def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets: Sequence[str]) -> tuple[str, ...]:
+def require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets: Sequence[str]) -> tuple[str, ...]:
     """The warnings of the rules about the graph; raises ExportError where a rule or a target refuses it."""
     try:
         findings = require_deployable(graph, targets, static=form is Form.STATIC and not dynamic)
@@ -335,7 +297,7 @@ def _require_portable(graph: onnx.ModelProto, form: Form, dynamic: bool, targets
     return summarize(findings)
 
 
-def _finish(
+def finish(
     verified: VerifiedGraph,
     metadata: GraphMetadata,
     path: Path,
@@ -349,7 +311,7 @@ def _finish(
     graph = verified.graph
     if metadata.io is FrameFormat.UINT8_NHWC:
         graph = wrap_uint8(graph).model
-    warnings = _require_portable(graph, metadata.form, metadata.tile is None, targets)
+    warnings = require_portable(graph, metadata.form, metadata.tile is None, targets)
     progress("writing")
     write_metadata(graph, metadata)
     data = save_model(graph, path)

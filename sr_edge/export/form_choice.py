@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sr_edge.errors import NotStatic
 from sr_edge.export.export import ExportReport, export_onnx
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.graph.patches import Patch
+from sr_edge.export.passes.speed_passes import SpeedPass
 from sr_edge.models import LoadedModel
 from sr_edge.spec import TileSpec
 
@@ -20,6 +22,7 @@ def export_best_form(
     path: Path,
     *,
     form: Form | None = None,
+    passes: Sequence[SpeedPass] | None = None,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Callable[[str], None] = lambda step: None,
@@ -34,6 +37,7 @@ def export_best_form(
         tile: input size in low-resolution pixels.
         path: the .onnx file to write.
         form: the form to write; None chooses it.
+        passes: the passes that make the graph faster; None applies those that are a gain on every target.
         targets: the runtimes that must accept the graph.
         patches: photographs of the tile's size to compare on.
         progress: called with the name of each step before it starts.
@@ -44,13 +48,11 @@ def export_best_form(
     Raises:
         SrEdgeError: the errors of `export_onnx`.
     """
+    export = partial(export_onnx, model, tile, path, passes=passes, targets=targets, patches=patches, progress=progress)
     try:
-        return export_onnx(
-            model, tile, path, form=form or Form.STATIC, targets=targets, patches=patches, progress=progress
-        )
+        return export(form=form or Form.STATIC)
     except NotStatic as error:
         if form is not None:
             raise
         reason = f"{model.card.name} is exported as traced, because it has no static form: {error.__cause__ or error}"
-    report = export_onnx(model, tile, path, form=Form.TRACED, targets=targets, patches=patches, progress=progress)
-    return dataclasses.replace(report, form_reason=reason)
+    return dataclasses.replace(export(form=Form.TRACED), form_reason=reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx
 from torch import nn
 
-from sr_edge.errors import ExportError, NotDeployable, NotStatic
+from sr_edge.errors import ExportError, NotDeployable, NotStatic, SrEdgeError
 from sr_edge.export.checks.float16 import Float16Check, check_float16
 from sr_edge.export.checks.parity import Parity, compare_with_network
 from sr_edge.export.graph.file_network import FileNetwork
@@ -19,7 +19,9 @@ from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.newer_exporter import trace_by_newer_exporter
 from sr_edge.export.passes.rewrites.pipeline import REWRITES, rewrite
 from sr_edge.export.passes.simplify import simplify
+from sr_edge.export.passes.speed_passes import SpeedPass, apply_passes
 from sr_edge.export.passes.tracing import trace
+from sr_edge.printable import one_line
 from sr_edge.spec import Control, TileSpec
 
 StepCallback = Callable[[str], None]
@@ -40,7 +42,7 @@ class VerifiedGraph:
         remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
             loss on worst cases, or a graph simplification that was skipped.
         passes: what made the graph other than a plain trace and simplification, in order: another way to trace the
-            network, and the rewrites that changed it.
+            network, the rewrites that changed it, and the passes that make it faster.
     """
 
     graph: onnx.ModelProto
@@ -226,6 +228,50 @@ def _rewritten(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]
     results = rewrite(graph)
     names = (graph_pass.__module__.rpartition(".")[2].replace("_", " ") for graph_pass in REWRITES)
     return results[-1].model, tuple(name for name, result in zip(names, results, strict=True) if result.changed)
+
+
+def with_speed_passes(
+    verified: VerifiedGraph,
+    network: nn.Module,
+    patches: Sequence[CheckPatch],
+    passes: Sequence[SpeedPass],
+    require: Callable[[onnx.ModelProto], object],
+    progress: StepCallback,
+) -> VerifiedGraph:
+    """Makes a verified graph faster, and verifies the result in the same way.
+
+    If the result fails, the passes are applied one after the other, and those that fail are left out.
+
+    Args:
+        verified: the fp32 graph.
+        network: the network to compare with.
+        patches: the images to compare on.
+        passes: the passes to apply.
+        require: raises ExportError for a graph that cannot be deployed.
+        progress: called with the name of each step before it starts.
+
+    Returns:
+        The verified graph, with a remark for each pass that was left out.
+    """
+    try:
+        graph, names = apply_passes(verified.graph, passes)
+        if not names:
+            return verified
+        progress(f"verifying the graph after {', '.join(names)}")
+        require(graph)
+        parity = compare_with_network(graph, network, patches)
+        failure = parity.refusal
+    except Exception as error:  # a pass that fails on a graph that nobody foresaw must not prevent its export
+        failure = error.problem if isinstance(error, SrEdgeError) else f"{type(error).__name__}: {error}"
+    if not failure:
+        remarks = tuple(remark for remark in verified.remarks if remark not in verified.parity.remarks)
+        return VerifiedGraph(graph, parity, remarks=(*remarks, *parity.remarks), passes=(*verified.passes, *names))
+    if len(passes) == 1:
+        remark = f"exported without the pass {passes[0].name}: {one_line(failure)}"
+        return replace(verified, remarks=(*verified.remarks, remark))
+    for speed_pass in passes:
+        verified = with_speed_passes(verified, network, patches, (speed_pass,), require, progress)
+    return verified
 
 
 def convert_and_verify_fp16(

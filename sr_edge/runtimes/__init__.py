@@ -11,6 +11,7 @@ from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.runtimes.engine.meters import (
+        MedianInterval,
         Spread,
         StageLatency,
         StartUp,
@@ -52,6 +53,7 @@ _HOMES = {
     "Session": "sr_edge.runtimes.session",
     "SessionRequest": "sr_edge.runtimes.session",
     "SessionSpec": "sr_edge.runtimes.session",
+    "MedianInterval": "sr_edge.runtimes.engine.meters",
     "Spread": "sr_edge.runtimes.engine.meters",
     "StageLatency": "sr_edge.runtimes.engine.meters",
     "StageTimes": "sr_edge.runtimes.session",
@@ -84,6 +86,7 @@ __all__ = [
     "Device",
     "Diagnosis",
     "Machine",
+    "MedianInterval",
     "Runtime",
     "RuntimeEntry",
     "RuntimeReport",

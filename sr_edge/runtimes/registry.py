@@ -32,6 +32,7 @@ class RuntimeEntry:
         device: the default device.
         factory: the function of `module` that makes the `Runtime` from the entry's name; empty if the module is one.
         compiled_ahead: whether engines take minutes to build; if so, `sr-edge compile` builds them beforehand.
+        layer_times: the module that implements `ReportsLayerTimes`; empty if the layers cannot be timed.
     """
 
     name: str
@@ -43,6 +44,7 @@ class RuntimeEntry:
     device: str = "cpu"
     factory: str = ""
     compiled_ahead: bool = False
+    layer_times: str = ""
 
     @property
     def how_to_install(self) -> str:
@@ -51,8 +53,22 @@ class RuntimeEntry:
 
 RUNTIMES = (
     RuntimeEntry("torch", "sr_edge.runtimes.torch", "torch", "export", "PyTorch in eager mode, the float reference"),
-    RuntimeEntry("onnxruntime", "sr_edge.runtimes.onnxruntime", "onnxruntime", "onnxruntime", "CPUs, NVIDIA GPUs"),
-    RuntimeEntry("openvino", "sr_edge.runtimes.openvino.runtime", "openvino", "openvino", "CPUs, Intel GPUs"),
+    RuntimeEntry(
+        "onnxruntime",
+        "sr_edge.runtimes.onnxruntime.runtime",
+        "onnxruntime",
+        "onnxruntime",
+        "CPUs, NVIDIA GPUs",
+        layer_times="sr_edge.runtimes.onnxruntime.layer_times",
+    ),
+    RuntimeEntry(
+        "openvino",
+        "sr_edge.runtimes.openvino.runtime",
+        "openvino",
+        "openvino",
+        "CPUs, Intel GPUs",
+        layer_times="sr_edge.runtimes.openvino.layer_times",
+    ),
     RuntimeEntry(
         "tensorrt",
         "sr_edge.runtimes.tensorrt.runtime",

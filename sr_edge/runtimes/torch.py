@@ -65,7 +65,7 @@ def choose_artifact(
     """Selects the weights, which serve every float precision; uint8 frames are converted on the host."""
     if precision is Precision.INT8 or io is FrameFormat.UINT8_NHWC:
         return None
-    return first_fitting(artifacts, ArtifactKind.WEIGHTS, Precision.FP32)
+    return first_fitting(artifacts, ArtifactKind.WEIGHTS, Precision.FP32, runtime=NAME)
 
 
 def open_request(request: SessionRequest) -> Session:

@@ -75,8 +75,10 @@ def _find(
     artifacts = bundle.manifest.artifacts
     if precision is Precision.INT8:
         activation_types = activation_types_read_by(TargetLibrary(backend.value))
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io)
-    return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
+        return first_fitting(
+            artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io, backend.value
+        )
+    return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io, runtime=backend.value)
 
 
 def _no_graph(

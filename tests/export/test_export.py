@@ -14,7 +14,8 @@ from sr_edge.errors import BundleError, ExportError, TileError, UsageError
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB
 from sr_edge.export.checks.parity import PARITY_BOUND
 from sr_edge.export.checks.rules import check_graph
-from sr_edge.export.export import derive_onnx, export_onnx, save_model
+from sr_edge.export.derived import derive_onnx
+from sr_edge.export.export import export_onnx, save_model
 from sr_edge.export.graph.digest import graph_digest
 from sr_edge.export.graph.metadata import METADATA_KEY, Form, read_metadata
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime

@@ -42,6 +42,14 @@ def bench(
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     io: AnyIoOption = None,
     memory: MemoryOption = True,
+    census: Annotated[
+        bool,
+        typer.Option(
+            "--census",
+            help="Also report the time by operator, and which layers make the runtime move data (openvino and "
+            "onnxruntime).",
+        ),
+    ] = False,
     csv: Annotated[
         Path | None, typer.Option(help="Also write the results to this CSV file.", show_default=False, readable=False)
     ] = None,
@@ -74,7 +82,9 @@ def bench(
             options = OpenOptions(device, io, threads, trust, controls)
             with opened_model(bundle, tile, input_range, channel_order) as opened:
                 variants = variants_of(opened, *chosen, device)
-                report = bench_bundle(opened, variants, options, runs, warm_up, memory, progress=progress)
+                report = bench_bundle(
+                    opened, variants, options, runs, warm_up, memory, progress=progress, with_census=census
+                )
             if csv is not None:
                 write_text(csv, csv_report(report))
         show(report, rich_report(report))

@@ -47,6 +47,14 @@ class FloatPrecision(str, Enum):
     FP16 = "fp16"
 
 
+class UntimedPasses(str, Enum):
+    """The values of `--passes` that need no measurement, as in `sr_edge.spec.PassChoice`; `deploy` measures."""
+
+    NONE = "none"
+    STRUCTURE = "structure"
+    ALL = "all"
+
+
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="The .onnx file to write.", show_default=False, readable=False)
 ]
@@ -63,6 +71,16 @@ FormOption = Annotated[
 DynamicOption = Annotated[
     bool,
     typer.Option("--dynamic", help="Make input height and width dynamic, for networks without attention windows."),
+]
+PassesOption = Annotated[
+    UntimedPasses | None,
+    typer.Option(
+        "--passes",
+        help="Passes that make the graph faster. none; structure: those that are a gain on every target; all: also "
+        "those that are a gain in some runtimes only (`sr-edge deploy` finds out which). Default: structure, and none "
+        "with --dynamic.",
+        show_default=False,
+    ),
 ]
 CheckImagesOption = Annotated[
     Path | None,
@@ -90,6 +108,7 @@ def export(
     precision: GraphPrecisionOption = FloatPrecision.FP32,
     form: FormOption = FormName.STATIC,
     dynamic: DynamicOption = False,
+    passes: PassesOption = None,
     for_targets: TargetsOption = None,
     images: CheckImagesOption = None,
     tile_needs: TileNeedsOption = False,
@@ -111,9 +130,10 @@ def export(
     with result_on_stdout(as_json) as show:
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.export import Form, export_onnx
+        from sr_edge.export.passes.speed_passes import passes_for_all_targets
         from sr_edge.model_sources import NetworkChoice, load_network
         from sr_edge.models.tiles.tile_safety import overlap_note, with_tile_needs
-        from sr_edge.spec import Precision
+        from sr_edge.spec import PassChoice, Precision
 
         choice = NetworkChoice(
             model, scale, weights, random_weights, arch, input_range, tuple(blend), constants, channel_order
@@ -133,6 +153,7 @@ def export(
                 io=io,
                 precision=Precision(precision.value),
                 dynamic=dynamic,
+                passes=passes_for_all_targets(PassChoice(passes.value)) if passes else None,
                 targets=targets,
                 patches=_photographs(images, tile_size, network.card.channels, remarks.append),
                 progress=lambda step: progress(step, 1, 1),
@@ -143,7 +164,7 @@ def export(
 
 def passes_line(passes: Sequence[str]) -> str:
     """Names what changed the form of a graph, for a person."""
-    return f"the graph was rewritten by: {', '.join(passes)} (see Rewrites in docs/export.md)"
+    return f"the graph was rewritten by: {', '.join(passes)} (see Rewrites and Passes in docs/export.md)"
 
 
 def _photographs(images: Path | None, tile: TileSpec, channels: int, warn: Callable[[str], None]) -> Sequence[Batch]:

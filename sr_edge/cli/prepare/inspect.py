@@ -73,6 +73,7 @@ def _properties_text(manifest: Manifest) -> str:
         "golden": f"{len(manifest.golden)} outputs to test against",
         "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
         "left out": "; ".join(f"{name}: {reason}" for name, reason in manifest.left_out.items()),
+        "passes": _passes(manifest),
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()) or "not recorded",
         "licences": ", ".join(f"{part}: {licence}" for part, licence in manifest.licences.items()) or "not recorded",
         "created": manifest.created or "not recorded",
@@ -104,14 +105,22 @@ def _controls(card: ModelCard) -> str:
     return ", ".join(free + baked) or "none"
 
 
+def _passes(manifest: Manifest) -> str:
+    """The passes of the graphs for all runtimes, and what was measured in each runtime; empty if there are none."""
+    shared = next((item.passes for item in manifest.artifacts if not item.runtimes), ())
+    lines = [f"all runtimes: {', '.join(shared)}"] if shared else []
+    return "; ".join((*lines, *manifest.pass_lines))
+
+
 def _artifacts(manifest: Manifest, sizes: dict[str, int]) -> Table:
     from rich.table import Table
 
-    table = Table("file", "precision", "INT8 activations", "io", "MB")
+    table = Table("file", "precision", "INT8 activations", "io", "runtimes", "MB")
     table.columns[-1].justify = "right"
     for item in manifest.artifacts:
         is_mixed = item.float_precision is not item.precision
         precision = f"{item.precision}+{item.float_precision}" if is_mixed else str(item.precision)
         size = f"{sizes[item.file] / 1e6:.2f}"
-        table.add_row(item.file, precision, str(item.activation_type or ""), str(item.io), size)
+        activations, runtimes = str(item.activation_type or ""), ", ".join(item.runtimes) or "all"
+        table.add_row(item.file, precision, activations, str(item.io), runtimes, size)
     return table

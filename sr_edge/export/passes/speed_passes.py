@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import onnx
+
 from sr_edge.export.passes.pass_result import GraphPass
+from sr_edge.spec import PassChoice
 
 
 class Gain(str, Enum):
@@ -41,3 +45,38 @@ class SpeedPass:
 
 SPEED_PASSES: tuple[SpeedPass, ...] = ()
 """The passes in the order in which they are applied."""
+
+
+def passes_for_all_targets(choice: PassChoice, every: Sequence[SpeedPass] = SPEED_PASSES) -> tuple[SpeedPass, ...]:
+    """The passes that are applied whatever the runtime.
+
+    Args:
+        choice: What was asked for; for MEASURED, those that do not need a measurement.
+        every: All passes.
+    """
+    if choice is PassChoice.ALL:
+        return tuple(every)
+    if choice is PassChoice.NONE:
+        return ()
+    return tuple(speed_pass for speed_pass in every if speed_pass.gain is Gain.STRUCTURE)
+
+
+def apply_passes(graph: onnx.ModelProto, passes: Sequence[SpeedPass]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Applies passes in their order.
+
+    Args:
+        graph: The graph, which is not modified.
+        passes: The passes.
+
+    Returns:
+        The resulting graph, and the names of the passes that changed it.
+
+    Raises:
+        SrEdgeError: A pass cannot process this graph.
+    """
+    names = []
+    for speed_pass in passes:
+        result = speed_pass.apply(graph)
+        graph = result.model
+        names += [speed_pass.name] if result.changed else []
+    return graph, tuple(names)

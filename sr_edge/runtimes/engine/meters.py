@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from sr_edge.runtimes.session import Batch, Frame, Session, StageTimes
 from sr_edge.spec import RGB, FrameFormat, Latency, TileSpec
 
 _SEED = 20_260_101
+_TAIL = 0.025
+"""The probability outside a 95 % interval, at each end."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,30 @@ class Spread:
         """Medians, over several processes, of their medians and quartiles: one disturbed process has no influence."""
         medians, lows, highs = zip(*((spread.median, spread.low, spread.high) for spread in spreads), strict=True)
         return cls(*(statistics.median(values) for values in (medians, lows, highs)))
+
+
+@dataclass(frozen=True)
+class MedianInterval:
+    """Median of a value that was measured once in each round, with the 95 % interval of the median.
+
+    The interval is that of the order statistics, which assumes nothing about the distribution: each value is below the
+    median with probability 1/2, so the number of values below it is binomial.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> MedianInterval:
+        """The interval; with fewer than 6 values, which cannot give 95 %, it is infinite."""
+        values = sorted(samples)
+        count, outside, below = len(values), -1, 0.0
+        while below + math.comb(count, outside + 1) / 2**count <= _TAIL:
+            outside += 1
+            below += math.comb(count, outside) / 2**count
+        median = statistics.median(values)
+        return cls(median, -math.inf, math.inf) if outside < 0 else cls(median, values[outside], values[-1 - outside])
 
 
 @dataclass(frozen=True)

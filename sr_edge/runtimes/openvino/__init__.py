@@ -1,1 +1,1 @@
-"""The OpenVINO runtime, and the inner tensors of its compiled graphs."""
+"""The OpenVINO runtime, and the inner tensors and layer times of its compiled graphs."""

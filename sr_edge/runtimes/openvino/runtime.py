@@ -60,7 +60,7 @@ def availability() -> Availability:
         for name in core.available_devices
     )
     reason = "" if devices else "OpenVINO finds no device"
-    return Availability(works=bool(devices), version=_version(), devices=devices, reason=reason)
+    return Availability(works=bool(devices), version=library_version(), devices=devices, reason=reason)
 
 
 def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
@@ -86,9 +86,10 @@ def choose_artifact(
     """
     if precision is Precision.INT8:
         file_float_precision = Precision.FP32 if float_precision is Precision.BF16 else float_precision
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_float_precision, (ActivationType.UINT8,), io)
+        activation_types = (ActivationType.UINT8,)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, file_float_precision, activation_types, io, NAME)
     file_precision = Precision.FP32 if precision is Precision.BF16 else precision
-    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
+    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io, runtime=NAME)
 
 
 def open_request(request: SessionRequest) -> Session:
@@ -109,7 +110,7 @@ def open_request(request: SessionRequest) -> Session:
     engine = _OpenVinoEngine(compiled, request.slots or DEFAULT_SLOTS)
     load_ms = 1e3 * (time.perf_counter() - started)
     executed = executed_precision(_layers(compiled), _quantized_layers(model), _hint_of(compiled))
-    properties = EngineProperties(NAME, _version(), device.lower(), _threads(compiled), load_ms, executed)
+    properties = EngineProperties(NAME, library_version(), device.lower(), thread_count(compiled), load_ms, executed)
     return session_over(engine, request, properties)
 
 
@@ -211,7 +212,7 @@ def _hint_of(compiled: Any) -> Precision:
     return _ELEMENTS[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
 
 
-def _threads(compiled: Any) -> int:
+def thread_count(compiled: Any) -> int:
     """Number of threads on the host; 0 for a device that uses none."""
     if "INFERENCE_NUM_THREADS" not in compiled.get_property("SUPPORTED_PROPERTIES"):
         return 0
@@ -237,5 +238,6 @@ def _precisions(core: Any, device: str) -> tuple[Precision, ...]:
     return tuple(precision for precision in Precision if precision.name in capabilities)
 
 
-def _version() -> str:
+def library_version() -> str:
+    """The version of OpenVINO without its build number."""
     return str(ov.__version__).split("-")[0]

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +20,12 @@ from typing import TextIO
 
 from sr_edge.bundle.plain import from_plain, json_text, to_plain
 from sr_edge.errors import BundleError, EngineError, UsageError
+from sr_edge.files.cache_folder import FOLDER_VARIABLE, cache_folder
 from sr_edge.files.unfinished import remove_unfinished
 from sr_edge.files.whole_file import whole_file
 from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import OnEvent, Precision
 
-FOLDER_VARIABLE = "SR_EDGE_CACHE"
 _SECRET_FILE = "maker.key"
 _SECRET_BYTES = 32
 _SIGNATURE_BYTES = 32
@@ -94,7 +93,7 @@ class EngineCache:
     """A folder of engines, which any number of processes may use at the same time."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or default_folder()
+        self.folder = folder or cache_folder("engines")
 
     def fetch(self, key: EngineKey, build: Callable[[], tuple[bytes, EngineNotes]], on_event: OnEvent) -> StoredEngine:
         """The stored engine of `key`, or a new one if there is none or it is stale.
@@ -247,13 +246,6 @@ class EngineCache:
                 wanted="a writable folder",
                 remedy=f"set {FOLDER_VARIABLE} to another folder",
             ) from error
-
-
-def default_folder() -> Path:
-    """The folder for engines in SR_EDGE_CACHE, or else in the user's cache folder."""
-    folder = os.environ.get(FOLDER_VARIABLE)
-    base = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
-    return base / "engines"
 
 
 def _files_of(key: EngineKey) -> tuple[str, str]:

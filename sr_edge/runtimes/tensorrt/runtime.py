@@ -97,9 +97,11 @@ class TensorRtRuntime:
         self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
         """Selects the file of that precision; INT8 with int8 activations, as TensorRT supports no zero point but 0."""
+        name = str(self._library.flavour)
         if precision is Precision.INT8:
-            return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8,), io)
-        return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io)
+            activation_types = (ActivationType.INT8,)
+            return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io, name)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, io=io, runtime=name)
 
     def open_request(self, request: SessionRequest) -> Session:
         settings = _settings(request)

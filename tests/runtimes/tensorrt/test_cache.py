@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sr_edge.errors import EngineError, UsageError
-from sr_edge.runtimes.tensorrt.cache import EngineCache, EngineKey, EngineNotes, default_folder
+from sr_edge.files.cache_folder import cache_folder
+from sr_edge.runtimes.tensorrt.cache import EngineCache, EngineKey, EngineNotes
 from sr_edge.runtimes.tensorrt.options import BuildOptions, Compatibility, SizeRange
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
@@ -246,9 +247,9 @@ def test_a_folder_that_cannot_be_written(
 def test_where_engines_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("SR_EDGE_CACHE", raising=False)
-    assert default_folder() == tmp_path / "sr-edge" / "engines"
+    assert cache_folder("engines") == tmp_path / "sr-edge" / "engines"
     monkeypatch.setenv("SR_EDGE_CACHE", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine" / "engines"
+    assert cache_folder("engines") == tmp_path / "mine" / "engines"
 
 
 PROCESS = f"""

@@ -16,15 +16,19 @@ Key = str | tuple[int, int]
 RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 """Operators that change the shape and not the order of the elements: the axes on both sides are independent."""
 
-_UNARY = frozenset({
+UNARY = frozenset({
     "Abs", "Cast", "Ceil", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity",
     "LeakyRelu", "Log", "Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Softplus", "Sqrt",
     "Tanh",
 })  # fmt: skip
-_BROADCASTING = frozenset({
+"""Operators that compute each element of the output from the same element of the first input."""
+
+BROADCASTING = frozenset({
     "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Or",
     "PRelu", "Pow", "Sub", "Sum", "Where",
 })  # fmt: skip
+"""Operators that compute each element of the output from the same element of all inputs, which are broadcast."""
+
 _AXIS_DEFAULTS = {
     "Concat": 0, "Gather": 0, "LayerNormalization": -1, "LogSoftmax": -1, "Softmax": -1, "Split": 0,
 }  # fmt: skip
@@ -63,9 +67,9 @@ def axis_rows(view: GraphView, index: int, separate: Container[str]) -> list[Row
     if node.domain not in ("", "ai.onnx") or any(attribute.HasField("g") for attribute in node.attribute):
         return None
     operator = node.op_type
-    if operator in _UNARY:
+    if operator in UNARY:
         return _aligned(view, [key_of(view, index, 0, separate), node.output[0]])
-    if operator in _BROADCASTING:
+    if operator in BROADCASTING:
         inputs = [key_of(view, index, position, separate) for position in range(len(node.input))]
         return _aligned(view, [*inputs, node.output[0]])
     if operator == "MatMul":

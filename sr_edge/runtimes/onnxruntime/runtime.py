@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,10 @@ def choose_artifact(
 ) -> Artifact | None:
     """Selects the file of that precision; for INT8 both activation types serve, int8 first."""
     if precision is Precision.INT8:
-        return first_fitting(
-            artifacts, ArtifactKind.ONNX, precision, float_precision, (ActivationType.INT8, ActivationType.UINT8), io
-        )
+        activation_types = (ActivationType.INT8, ActivationType.UINT8)
+        return first_fitting(artifacts, ArtifactKind.ONNX, precision, float_precision, activation_types, io, NAME)
     file_precision = Precision.FP32 if precision is Precision.BF16 else precision
-    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io)
+    return first_fitting(artifacts, ArtifactKind.ONNX, file_precision, io=io, runtime=NAME)
 
 
 def open_request(request: SessionRequest) -> Session:
@@ -134,7 +133,7 @@ def _create(request: SessionRequest, threads: int, optimized: Path | None) -> An
     ):
         session = ort.InferenceSession(
             request.artifact,
-            _session_options(request, threads, optimized),
+            session_options(request.options or {}, threads, optimized),
             providers=[(provider, _provider_options(request.device))],
         )
     if session.get_providers()[0] != provider:
@@ -147,8 +146,18 @@ def _create(request: SessionRequest, threads: int, optimized: Path | None) -> An
     return session
 
 
-def _session_options(request: SessionRequest, threads: int, optimized: Path | None) -> Any:
-    entries = dict(request.options or {})
+def session_options(options: Mapping[str, str], threads: int, optimized: Path | None) -> Any:
+    """The options of a session, and the file that it shall write its optimized graph to.
+
+    Args:
+        options: `graph_optimization_level` and configuration entries, by ONNX Runtime's names.
+        threads: number of threads.
+        optimized: an ONNX file to be written; None for none.
+
+    Raises:
+        UsageError: there is no such optimization level.
+    """
+    entries = dict(options)
     level = entries.pop(OPTIMIZATION_OPTION, "all")
     if level not in _OPTIMIZATION:
         raise UsageError(
@@ -157,17 +166,17 @@ def _session_options(request: SessionRequest, threads: int, optimized: Path | No
             wanted=tuple(_OPTIMIZATION),
             remedy=f"choose one of: {', '.join(_OPTIMIZATION)}",
         )
-    options = ort.SessionOptions()
-    options.graph_optimization_level = _OPTIMIZATION[level]
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = _OPTIMIZATION[level]
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = _LOG_ERRORS_ONLY
     if optimized is not None:
-        options.optimized_model_filepath = str(optimized)
+        settings.optimized_model_filepath = str(optimized)
     # Threads that spin after a run would slow down whatever this process runs next, for example another runtime.
     for name, value in ({"session.intra_op.allow_spinning": "0"} | entries).items():
-        options.add_session_config_entry(name, value)
-    return options
+        settings.add_session_config_entry(name, value)
+    return settings
 
 
 def _provider_options(device: str) -> dict[str, str]:

@@ -1,0 +1,193 @@
+"""Decides by measurement which graph a runtime runs: all candidates are open and run in turn, within a time limit.
+
+A candidate replaces the graph that all runtimes share only where the whole 95 % interval of the ratios of their times,
+taken round by round, is below 1 and the gain is worth a file of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+
+from sr_edge.errors import PrecisionUnavailable, SrEdgeError
+from sr_edge.printable import one_line
+from sr_edge.runtimes import MedianInterval
+
+MIN_ROUNDS = 6
+"""Fewer rounds have no 95 % interval."""
+
+MAX_ROUNDS = 60
+LEAST_GAIN = 0.03
+"""A smaller gain is not worth a second file in the bundle."""
+
+OPENING_SHARE, SINGLE_SHARE = 0.5, 0.6
+"""The share of the time limit in which graphs are opened, and that of the single passes before their combination.
+
+Two graphs are opened in any case, since nothing can be decided with fewer."""
+
+Passes = tuple[str, ...]
+Run = Callable[[], float]
+"""Runs a graph once and returns the time in milliseconds."""
+
+OpenGraph = Callable[[Passes], AbstractContextManager[Run]]
+"""Opens the graph that has these passes."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The graphs of one precision among which a runtime chooses, each named by its passes.
+
+    Attributes:
+        shared: The graph that all runtimes share.
+        plain: The graph without passes; it is `shared` where no pass is a gain on every target.
+        single: `shared` with one more pass each.
+        combined: Returns `shared` with several of these passes.
+    """
+
+    shared: Passes
+    plain: Passes
+    single: tuple[Passes, ...]
+    combined: Callable[[Sequence[Passes]], Passes]
+
+    @property
+    def first(self) -> tuple[Passes, ...]:
+        """What is timed first, without repetitions, the shared graph in front."""
+        return tuple(dict.fromkeys((self.shared, self.plain, *self.single)))
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The times of several graphs, measured in the same rounds.
+
+    Attributes:
+        rounds_ms: The time in each round by the passes of the graph.
+        failures: Why the other graphs could not be timed.
+    """
+
+    rounds_ms: Mapping[Passes, Sequence[float]]
+    failures: Mapping[Passes, str] = field(default_factory=dict)
+
+    def ratio(self, passes: Passes, base: Passes) -> MedianInterval:
+        """The time of a graph divided by that of another one, round by round."""
+        pairs = zip(self.rounds_ms[passes], self.rounds_ms[base], strict=True)
+        return MedianInterval.of([ms / base_ms for ms, base_ms in pairs])
+
+    def is_faster(self, passes: Passes, base: Passes) -> bool:
+        """Whether a graph is faster than another one by more than noise and enough for a file of its own."""
+        ratio = self.ratio(passes, base)
+        return ratio.high < 1.0 and ratio.median <= 1.0 - LEAST_GAIN
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The graph that a runtime runs.
+
+    Attributes:
+        passes: Its passes.
+        base: The passes of the graph that it was compared with: the plain one, or the shared one where that was not
+            timed.
+        ratio: Its time divided by that of the base.
+        rounds: The number of rounds.
+        remarks: What could not be timed.
+    """
+
+    passes: Passes
+    base: Passes
+    ratio: MedianInterval
+    rounds: int
+    remarks: tuple[str, ...] = ()
+
+
+def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock: Callable[[], float]) -> Decision:
+    """Times the candidates and chooses the fastest; the shared graph where nothing is faster or could be timed.
+
+    Single passes are timed first. Where several are faster, the graph with all of them is timed against the fastest.
+
+    Args:
+        candidates: The graphs.
+        open_graph: Opens one of them; raises SrEdgeError where the runtime refuses it.
+        budget_s: Seconds that opening and timing may take.
+        clock: Returns the time in seconds.
+
+    Raises:
+        PrecisionUnavailable: The runtime does not run the precision of the shared graph.
+    """
+    started = clock()
+    share = SINGLE_SHARE if len(candidates.single) > 1 else 1.0
+    first = time_in_turn(candidates.first, open_graph, share * budget_s, clock)
+    shared = candidates.shared
+    faster = [passes for passes in first.rounds_ms if passes != shared and first.is_faster(passes, shared)]
+    best = min(faster, key=lambda passes: first.ratio(passes, shared).median, default=shared)
+    decided = _decision(best, candidates, first)
+    winners = [passes for passes in faster if passes in candidates.single]
+    if len(winners) < 2:
+        return decided
+    both = candidates.combined(winners)
+    left_s = budget_s - (clock() - started)
+    second = time_in_turn(tuple(dict.fromkeys((best, both, candidates.plain))), open_graph, left_s, clock)
+    if both in second.rounds_ms and second.is_faster(both, best):
+        return _decision(both, candidates, second)
+    return decided
+
+
+def _decision(passes: Passes, candidates: Candidates, timings: Timings) -> Decision:
+    remarks = tuple(f"{_named(failed)}: {reason}" for failed, reason in timings.failures.items())
+    if passes not in timings.rounds_ms:  # nothing could be timed
+        return Decision(candidates.shared, candidates.shared, MedianInterval(1.0, 1.0, 1.0), 0, remarks)
+    base = next(each for each in (candidates.plain, candidates.shared, passes) if each in timings.rounds_ms)
+    return Decision(passes, base, timings.ratio(passes, base), len(timings.rounds_ms[passes]), remarks)
+
+
+def _named(passes: Passes) -> str:
+    return f"with {', '.join(passes)}" if passes else "the plain graph"
+
+
+def time_in_turn(
+    graphs: Sequence[Passes], open_graph: OpenGraph, budget_s: float, clock: Callable[[], float]
+) -> Timings:
+    """Opens the graphs and runs them in turn, A B A B, after one run of each that is not counted.
+
+    Args:
+        graphs: The graphs; without the first one nothing is timed, and from the third on those for which no time is
+            left are not opened.
+        open_graph: Opens one of them.
+        budget_s: Seconds that opening and timing may take.
+        clock: Returns the time in seconds.
+
+    Raises:
+        PrecisionUnavailable: The runtime does not run the precision of the first graph.
+    """
+    started = clock()
+    failures: dict[Passes, str] = {}
+    with ExitStack() as stack:
+        runs: dict[Passes, Run] = {}
+        for passes in graphs:
+            if len(runs) > 1 and clock() - started > OPENING_SHARE * budget_s:
+                failures[passes] = "not timed, since opening the other graphs took too long"
+                continue
+            try:
+                runs[passes] = stack.enter_context(open_graph(passes))
+                runs[passes]()
+            except SrEdgeError as error:
+                runs.pop(passes, None)
+                if not runs and isinstance(error, PrecisionUnavailable):
+                    raise
+                failures[passes] = one_line(error.problem)
+                if not runs:
+                    return Timings({}, failures)
+        if len(runs) < 2:
+            return Timings({}, failures)
+        rounds = _rounds(list(runs.values()), started + budget_s, clock)
+    if len(rounds) < MIN_ROUNDS:
+        slow = f"not timed: {len(rounds)} rounds in {budget_s:.0f} s, {MIN_ROUNDS} needed"
+        return Timings({}, {**failures, **dict.fromkeys(runs, slow)})
+    return Timings(dict(zip(runs, zip(*rounds, strict=True), strict=True)), failures)
+
+
+def _rounds(runs: Sequence[Run], deadline: float, clock: Callable[[], float]) -> list[list[float]]:
+    """The times of each round; the last one may end after the deadline by as much as one round takes."""
+    rounds: list[list[float]] = []
+    while len(rounds) < MAX_ROUNDS and clock() < deadline:
+        rounds.append([run() for run in runs])
+    return rounds
