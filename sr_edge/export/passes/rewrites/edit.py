@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors
+from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors, default_opset
 from sr_edge.export.passes.cleanup import drop_unused_constants
 from sr_edge.export.passes.pass_result import PassResult
 
@@ -38,15 +38,26 @@ class GraphEdit:
         self._replacements: dict[int, list[onnx.NodeProto]] = {}
         self._constants: dict[str, Constant] = {}
         self._stored: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._sources: dict[str, str] = {}
+        self._fixed = view.output_names | captured_tensors(view.model)
 
     def constant(self, value: Constant, hint: str) -> str:
         """The name of a new initializer with this value."""
         value = np.array(value, order="C")  # ascontiguousarray would give a scalar an axis
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._stored:
-            self._stored[key] = self._free_name(hint)
+            self._stored[key] = self.new_name(hint)
             self._constants[self._stored[key]] = value
         return self._stored[key]
+
+    def new_name(self, hint: str) -> str:
+        """A name that no tensor and no node has, which is `hint` if that is free."""
+        name, number = hint, 0
+        while name in self._names:
+            number += 1
+            name = f"{hint}_{number}"
+        self._names.add(name)
+        return name
 
     def replacing(self, index: int) -> NodeChain:
         """The nodes, none at first, that will stand in place of a node; an empty chain removes it."""
@@ -91,13 +102,13 @@ class GraphEdit:
 
     def remove_unused_nodes(self) -> None:
         """Removes the nodes of which, after the replacements so far, nothing reads an output."""
-        needed = set(self._view.output_names | captured_tensors(self._view.model))
+        needed = set(self._fixed)
         for index in reversed(range(len(self._view.nodes))):
             nodes = self._replacements.get(index, [self._view.nodes[index]])
             if not any(needed & set(node.output) for node in nodes):
                 self._replacements[index] = []
             else:
-                needed |= {tensor for node in nodes for tensor in node.input}
+                needed |= {self._source(tensor) for node in nodes for tensor in node.input}
 
     def replacement(self, index: int) -> list[onnx.NodeProto]:
         """The nodes in place of a node for which `replacing` was called."""
@@ -110,6 +121,8 @@ class GraphEdit:
         kept = {index: [node] for index, node in enumerate(edited.graph.node)}
         nodes = [node for one in (kept | self._replacements).values() for node in one]
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        for node in copies:
+            node.input[:] = [self._source(tensor) for tensor in node.input]
         del edited.graph.node[:]
         edited.graph.node.extend(copies)
         tensors = (onnx.numpy_helper.from_array(value, name) for name, value in self._constants.items())
@@ -117,13 +130,11 @@ class GraphEdit:
         edited.graph.ClearField("value_info")  # the inferred shapes, of which some have changed
         return edited
 
-    def _free_name(self, hint: str) -> str:
-        name, number = hint, 0
-        while name in self._names:
-            number += 1
-            name = f"{hint}_{number}"
-        self._names.add(name)
-        return name
+    def _source(self, tensor: str) -> str:
+        """The tensor that nodes read in place of this one."""
+        while tensor in self._sources:
+            tensor = self._sources[tensor]
+        return tensor
 
 
 class NodeChain:
@@ -132,6 +143,11 @@ class NodeChain:
     def __init__(self, edit: GraphEdit, replaced: onnx.NodeProto, name: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._edit, self._replaced, self._name = edit, replaced, name
+
+    @property
+    def opset(self) -> int:
+        """The version of the default operator set of the model."""
+        return default_opset(self._edit._view.model)
 
     def add(self, operator: str, inputs: Sequence[str], *, output: str = "", **attributes: Any) -> str:
         """Adds a node with one output.
@@ -145,8 +161,8 @@ class NodeChain:
         Returns:
             The name of its output.
         """
-        name = self._edit._free_name(f"{self._name}/{operator}")
-        output = output or self._edit._free_name(f"{name}_output")
+        name = self._edit.new_name(f"{self._name}/{operator}")
+        output = output or self._edit.new_name(f"{name}_output")
         self.nodes.append(onnx.helper.make_node(operator, inputs, [output], name=name, **attributes))
         return output
 
@@ -155,6 +171,20 @@ class NodeChain:
         output = self.add(node.op_type, inputs)
         self.nodes[-1].attribute.extend(node.attribute)
         return output
+
+    def pass_on(self, source: str, output: str) -> None:
+        """Lets all nodes that read an output of the replaced node read another tensor instead.
+
+        Outputs of the graph and tensors that subgraphs read keep their names: they become the output of an Identity.
+
+        Args:
+            source: a tensor that an earlier node computes, or this chain.
+            output: the output that the replaced node computed.
+        """
+        if output in self._edit._fixed:
+            self.add("Identity", [source], output=output)
+        else:
+            self._edit._sources[output] = source
 
     def constant(self, value: Constant, what: str) -> str:
         """The name of a new initializer, named after the replaced node and `what` it is."""
