@@ -12,7 +12,8 @@ from sr_edge.calibration.selection.gate import Budget
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
-from sr_edge.spec import ModelCard, Precision, TileSpec
+from sr_edge.runtimes import find_entry
+from sr_edge.spec import ModelCard, Precision, TileSpec, member_of, take_names
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class DeployPlan:
     targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        take_names(self, form=Form)
+        precisions = tuple(member_of(Precision, precision, "precision") for precision in self.precisions)
+        for name, value in (("tile", TileSpec.of(self.tile)), ("precisions", precisions)):
+            object.__setattr__(self, name, value)
+        for runtime in self.runtimes:
+            find_entry(runtime)
         require_known_targets(self.targets)
         require_quantization_options(self.precisions, self.method, self.include, self.exclude, self.max_drop_db)
         if Precision.FP32 not in self.precisions:

@@ -43,7 +43,7 @@ from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
-from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.spec import FrameFormat, Precision, TileSpec, member_of
 
 DISTRIBUTION = "sr-edge"
 
@@ -82,12 +82,12 @@ class ExportReport:
 
 def export_onnx(
     model: LoadedModel,
-    tile: TileSpec,
+    tile: TileSpec | str,
     path: Path,
     *,
-    form: Form = Form.STATIC,
-    io: FrameFormat = FrameFormat.FLOAT_NCHW,
-    precision: Precision = Precision.FP32,
+    form: Form | str = Form.STATIC,
+    io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+    precision: Precision | str = Precision.FP32,
     dynamic: bool = False,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
@@ -121,6 +121,10 @@ def export_onnx(
         NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
         ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
     """
+    tile = TileSpec.of(tile)
+    form = member_of(Form, form, "form")
+    io = member_of(FrameFormat, io, "frame format")
+    precision = member_of(Precision, precision, "precision")
     require_output_file(path)
     _require_writable(precision)
     _require_usable(model, tile, patches)
@@ -145,8 +149,8 @@ def derive_onnx(
     base: ExportReport,
     path: Path,
     *,
-    io: FrameFormat = FrameFormat.FLOAT_NCHW,
-    precision: Precision = Precision.FP32,
+    io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+    precision: Precision | str = Precision.FP32,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: StepCallback = lambda step: None,
@@ -162,6 +166,8 @@ def derive_onnx(
         UsageError: `base` is not such an export, or export does not write the precision.
         ExportError: the file is missing or has changed, or a check failed; nothing is written.
     """
+    io = member_of(FrameFormat, io, "frame format")
+    precision = member_of(Precision, precision, "precision")
     source = base.metadata
     _require_writable(precision)
     if source.io is not FrameFormat.FLOAT_NCHW or source.precision not in (Precision.FP32, precision):

@@ -11,15 +11,15 @@ from sr_edge.export.export import ExportReport, export_onnx
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.graph.patches import Patch
 from sr_edge.models import LoadedModel
-from sr_edge.spec import TileSpec
+from sr_edge.spec import TileSpec, member_of
 
 
 def export_best_form(
     model: LoadedModel,
-    tile: TileSpec,
+    tile: TileSpec | str,
     path: Path,
     *,
-    form: Form | None = None,
+    form: Form | str | None = None,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: Callable[[str], None] = lambda step: None,
@@ -44,6 +44,8 @@ def export_best_form(
     Raises:
         SrEdgeError: the errors of `export_onnx`.
     """
+    tile = TileSpec.of(tile)
+    form = None if form is None else member_of(Form, form, "form")
     try:
         return export_onnx(
             model, tile, path, form=form or Form.STATIC, targets=targets, patches=patches, progress=progress
