@@ -28,6 +28,7 @@ PUBLIC_PACKAGES = {
     "sr_edge.deploy": "Deployment",
     "sr_edge.bundle": "Bundles",
     "sr_edge.runtimes": "Runtimes",
+    "sr_edge.upscaler": "Upscaling",
     "sr_edge.image_files": "Image files",
     "sr_edge.camera": "Cameras and video",
     "sr_edge.bench": "Measurements",

@@ -1,7 +1,9 @@
 """Super-resolution models from a PyTorch checkpoint to a verified deployment on the device.
 
-    with sr_edge.open_session("name.sredge", runtime="openvino", precision=sr_edge.Precision.INT8) as session:
-        frame = sr_edge.Upscaler(session).upscale(frame)
+    large = sr_edge.upscale("photo.png", "tiny-x2.sredge")  # or an array, a PIL image, a tensor, a list
+
+    with sr_edge.open_upscaler("tiny-x2.sredge", precision="int8") as upscaler:
+        large = upscaler(frame)
 
 Names are imported on first use, so that `import sr_edge` is fast and requires none of the heavy libraries.
 """
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
     from sr_edge.deploy import deploy_network
     from sr_edge.errors import SrEdgeError
     from sr_edge.export import export_onnx, to_static
-    from sr_edge.model_sources import open_frame_session, open_model, open_session
+    from sr_edge.model_sources import open_frame_session, open_model, open_session, open_upscaler, upscale
     from sr_edge.models import load_model
     from sr_edge.spec import FrameFormat, Precision, TileSpec
-    from sr_edge.upscaler import Upscaler
+    from sr_edge.upscaler import Upscaler, upscale_file, upscale_folder
 
 __version__ = VERSION
 
@@ -41,7 +43,11 @@ __all__ = [
     "open_frame_session",
     "open_model",
     "open_session",
+    "open_upscaler",
     "to_static",
+    "upscale",
+    "upscale_file",
+    "upscale_folder",
 ]
 
 _HOMES = {
@@ -59,7 +65,11 @@ _HOMES = {
     "open_frame_session": "sr_edge.model_sources",
     "open_model": "sr_edge.model_sources",
     "open_session": "sr_edge.model_sources",
+    "open_upscaler": "sr_edge.model_sources",
     "to_static": "sr_edge.export",
+    "upscale": "sr_edge.model_sources",
+    "upscale_file": "sr_edge.upscaler",
+    "upscale_folder": "sr_edge.upscaler",
 }
 
 __getattr__, __dir__ = lazy_face(__name__, _HOMES)

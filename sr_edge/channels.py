@@ -33,7 +33,8 @@ _CR_FROM_RED = np.float32(1.402)
 _BAND_ROWS = 64
 """Rows that are converted at a time, so that the intermediate planes need little memory."""
 
-_BICUBIC_REACH_PX = 2
+BICUBIC_REACH_PX = 2
+"""How far the samples lie on which a sample of the upscaled chroma depends, in pixels of the chroma."""
 
 
 def network_frame(frame_hwc: Frame, channels: int) -> Frame:
@@ -147,7 +148,7 @@ def merge_luma(luma: Planes | Frame, chroma: Planes, scale: int, out: Frame) -> 
 
 def _upscaled_rows(planes: Planes, rows: slice, scale: int) -> Planes:
     """These rows of `planes` in the bicubic interpolation of all rows, without computing the others."""
-    first, end = max(0, rows.start - _BICUBIC_REACH_PX), min(planes.shape[0], rows.stop + _BICUBIC_REACH_PX)
+    first, end = max(0, rows.start - BICUBIC_REACH_PX), min(planes.shape[0], rows.stop + BICUBIC_REACH_PX)
     upscaled = resize_bicubic(planes[first:end], scale)
     return upscaled[scale * (rows.start - first) : scale * (rows.stop - first)]
 

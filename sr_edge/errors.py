@@ -70,15 +70,21 @@ class UsageError(SrEdgeError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not registered.
+    """A name that is not registered; the remedy has the choices, and first the one that is spelled most alike.
 
     >>> str(UnknownNameError("runtime", "tensorflow", ["torch", "openvino"]))
     "unknown runtime 'tensorflow'; choose one of: torch, openvino"
+    >>> str(UnknownNameError("runtime", "openvion", ["torch", "openvino"]))
+    "unknown runtime 'openvion'; did you mean openvino? Choose one of: torch, openvino"
     """
 
     def __init__(self, kind: str, name: str, choices: list[str]) -> None:
+        from difflib import get_close_matches  # here, because errors are imported by everything
+
+        nearest = get_close_matches(name.lower(), choices, 1)
+        advice = f"did you mean {nearest[0]}? Choose" if nearest else "choose"
         super().__init__(
-            f"unknown {kind} {name!r}", found=name, wanted=choices, remedy=f"choose one of: {', '.join(choices)}"
+            f"unknown {kind} {name!r}", found=name, wanted=choices, remedy=f"{advice} one of: {', '.join(choices)}"
         )
 
 

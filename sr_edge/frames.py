@@ -7,13 +7,15 @@ A *batch* is a float32 array (1, channels, height, width) in [0, 1].
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.errors import FrameError
+from sr_edge.errors import FrameError, UsageError
 from sr_edge.spec import CHANNELS
 
 Frame = npt.NDArray[np.unsignedinteger[Any]]
@@ -93,6 +95,90 @@ class Picture:
     def bits(self) -> int:
         """Bits of one sample: 8 or 16."""
         return 8 * self.pixels.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of a picture or of each frame of a video, in pixels before upscaling."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if min(self.left, self.top) < 0 or min(self.width, self.height) < 1:
+            raise UsageError(
+                f"the region {self} is empty or begins outside the picture",
+                found=(self.left, self.top, self.width, self.height),
+                wanted="x and y from 0, width and height from 1",
+                remedy="give x, y, width and height in pixels of the picture before upscaling",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Reads "x,y,width,height".
+
+        Raises:
+            UsageError: the text does not have that form, or the region is empty.
+        """
+        return cls.of(text.split(","), text)
+
+    @classmethod
+    def of(cls, value: Region | str | Sequence[Any], shown: object = None) -> Region:
+        """A region as users give it: (x, y, width, height), the same as text, or a region itself.
+
+        Args:
+            value: four whole numbers, or "x,y,width,height".
+            shown: what an error shows instead of `value`.
+
+        Raises:
+            UsageError: `value` is none of these, or the region is empty.
+        """
+        if isinstance(value, Region):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        try:
+            left, top, width, height = (
+                int(number) if isinstance(number, str) else operator.index(number) for number in value
+            )
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"{value if shown is None else shown!r} is not a region of a picture",
+                found=value if shown is None else shown,
+                wanted="x,y,width,height",
+                remedy="give x, y, width and height as whole numbers, for example 0,0,320,180",
+            ) from None
+        return cls(left, top, width, height)
+
+    def require_within(self, height: int, width: int) -> None:
+        """Raises UsageError unless the region lies within a picture of this size."""
+        if self.left + self.width > width or self.top + self.height > height:
+            raise UsageError(
+                f"the region {self} extends beyond the picture of {width}x{height} pixels",
+                found=(self.left, self.top, self.width, self.height),
+                wanted=(0, 0, width, height),
+                remedy=f"x + width may be at most {width}, and y + height at most {height}",
+            )
+
+    def cut(self, samples: npt.NDArray[Any], scale: int = 1) -> npt.NDArray[Any]:
+        """The region of (height, width, ...), or of a picture `scale` times as large, without copying."""
+        rows = slice(scale * self.top, scale * (self.top + self.height))
+        return samples[rows, scale * self.left : scale * (self.left + self.width)]
+
+    def grown(self, margin_px: int, height: int, width: int) -> Region:
+        """The region with a margin on each side, as far as a picture of this size has it."""
+        left, top = max(0, self.left - margin_px), max(0, self.top - margin_px)
+        right = min(width, self.left + self.width + margin_px)
+        return Region(left, top, right - left, min(height, self.top + self.height + margin_px) - top)
+
+    def relative_to(self, window: Region) -> Region:
+        """The same region, in a picture that is cut to `window`."""
+        return Region(self.left - window.left, self.top - window.top, self.width, self.height)
+
+    def __str__(self) -> str:
+        return f"{self.left},{self.top},{self.width},{self.height}"
 
 
 def require_frame(frame_hwc: npt.NDArray[Any], channels: tuple[int, ...] = CHANNELS) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.frames import Frame, Picture, max_sample_value
+from sr_edge.frames import Frame, Picture, Region, max_sample_value
 
 _CONSTANT_WITHIN_PX = 5
 """Where alpha is constant up to this distance, the result has exactly that alpha; edges show no farther in networks."""
@@ -88,15 +88,16 @@ def count_passes(alpha: Frame) -> int:
 
 
 def upscale_with_alpha(
-    upscale: Callable[[Frame], Frame], pixels: Frame, alpha: Frame, scale: int
+    upscale: Callable[[Frame], Frame], pixels: Frame, alpha: Frame, scale: int, region: Region | None = None
 ) -> tuple[Frame, Frame]:
     """Upscales colours and opacity together.
 
     Args:
-        upscale: Upscales a frame of the type and channels of `pixels`.
+        upscale: Upscales a frame of the type and channels of `pixels`, and returns the part that `region` chooses.
         pixels: uint8 or uint16 (height, width, 1 or 3).
         alpha: Straight opacity of the same type, (height, width).
         scale: Magnification of `upscale`.
+        region: The part of the picture that `upscale` returns; None for all of it.
 
     Returns:
         The upscaled colours and the straight opacity, of the same type.
@@ -107,6 +108,8 @@ def upscale_with_alpha(
         return opaque, np.full(opaque.shape[:2], alpha.flat[0], alpha.dtype)
     over_black, over_white = (upscale(_composited(spread, alpha, background)) for background in (0, 1))
     constant = _constant_opacity(alpha)
+    if region is not None:
+        constant = region.cut(constant)
     colours, upscaled_alpha = np.empty_like(opaque), np.empty(opaque.shape[:2], alpha.dtype)
     for top in range(0, opaque.shape[0], _STRIP_ROWS * scale):
         rows = slice(top, top + _STRIP_ROWS * scale)

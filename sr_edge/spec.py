@@ -34,6 +34,17 @@ def member_of(choices: type[Choice], value: object, name: str) -> Choice:
         raise UnknownNameError(name, str(value), [str(member.value) for member in choices]) from None
 
 
+def take_names(instance: object, **choices: type[Enum]) -> None:
+    """Lets attributes of a frozen dataclass be given by name: replaces each text by the member of its enum.
+
+    None stays. Raises UnknownNameError, which has the choices, for any other value.
+    """
+    for name, members in choices.items():
+        value = getattr(instance, name)
+        if value is not None:
+            object.__setattr__(instance, name, member_of(members, value, name.replace("_", " ")))
+
+
 class Precision(str, Enum):
     """Precision of a graph's convolutions and matrix multiplications."""
 
@@ -100,6 +111,11 @@ class TileSpec:
                 wanted="at least 1x1",
                 remedy="pass at least 1x1, for example --tile 96x96",
             )
+
+    @classmethod
+    def of(cls, tile: TileSpec | str) -> TileSpec:
+        """A tile as programs give it: itself, or the text that `parse` takes."""
+        return tile if isinstance(tile, TileSpec) else cls.parse(str(tile))
 
     @classmethod
     def parse(cls, text: str) -> TileSpec:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError, TileError
-from sr_edge.frames import require_frame
+from sr_edge.frames import Region, require_frame
 from sr_edge.spec import TileSpec
 
 Ticket = TypeVar("Ticket")
@@ -66,6 +66,20 @@ class TilePlan:
     def tiles(self) -> int:
         return len(self.rows) * len(self.columns)
 
+    def covering(self, region: Region) -> tuple[TilePlan, Region]:
+        """The tiles of this plan that determine a region, as the plan of the window of the picture that they cover.
+
+        What these tiles determine of the window equals the upscaled picture exactly, since the tiles lie where they lie
+        in the plan of the whole picture.
+        """
+        rows = _touching(self.rows, region.top, region.top + region.height)
+        columns = _touching(self.columns, region.left, region.left + region.width)
+        top, left = rows[0].start, columns[0].start
+        height = rows[-1].start + rows[-1].covered - top
+        width = columns[-1].start + columns[-1].covered - left
+        plan = TilePlan(self.tile, height, width, _moved(rows, top), _moved(columns, left))
+        return plan, Region(left, top, width, height)
+
 
 @lru_cache(maxsize=64)
 def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> TilePlan:
@@ -103,6 +117,23 @@ def _spans(size: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
         Span(start, covered, first, end, overlap_px if first > 0 else 0)
         for start, first, end in zip(starts, firsts, ends, strict=True)
     )
+
+
+def _touching(spans: tuple[Span, ...], first: int, end: int) -> tuple[Span, ...]:
+    """The spans that determine any of the pixels from `first` to `end`."""
+    return tuple(span for span in spans if span.first < end and span.end > first)
+
+
+def _moved(spans: tuple[Span, ...], origin: int) -> tuple[Span, ...]:
+    """The spans with positions relative to `origin`; the first blends with no other, since its neighbour is left out.
+
+    A region that begins within the blended pixels of a span also touches the previous span, so that these pixels are
+    never part of the region where they are not blended.
+    """
+    moved = [
+        replace(span, start=span.start - origin, first=span.first - origin, end=span.end - origin) for span in spans
+    ]
+    return (replace(moved[0], blended=0), *moved[1:])
 
 
 def upscale_frame(
@@ -157,15 +188,40 @@ def upscale_frame_in_flight(
     overlap_px: int,
     out: Samples | None = None,
     on_tile: Callable[[int, int], None] | None = None,
+    region: Region | None = None,
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
     `submit` starts one tile and returns a ticket, `result` waits for it. `result` is called for every ticket, also
-    after an error.
+    after an error. With a `region`, only the tiles that determine it are computed, and the result is exactly this part
+    of the upscaled frame.
     """
     if frame_hwc.dtype != np.float32:
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
+    if region is None:
+        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile)
+    region.require_within(*frame_hwc.shape[:2])
+    plan, window = plan.covering(region)
+    upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile)
+    part = region.relative_to(window).cut(upscaled, scale)
+    if out is None:
+        return np.ascontiguousarray(part)
+    np.copyto(output_frame(region.cut(frame_hwc), scale, out), part)
+    return out
+
+
+def _upscale_in_plan(
+    frame_hwc: Samples,
+    submit: Callable[[Samples], Ticket],
+    result: Callable[[Ticket], Samples],
+    plan: TilePlan,
+    in_flight: int,
+    scale: int,
+    out: Samples | None,
+    on_tile: Callable[[int, int], None] | None,
+) -> Samples:
+    tile = plan.tile
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
         return _whole(frame_hwc, submit, result, scale, on_tile)
     mosaic = _Mosaic(plan, scale, output_frame(frame_hwc, scale, out))

@@ -25,7 +25,7 @@ from sr_edge.runtimes import (
     request_from_bundle,
 )
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import FrameFormat, Precision, StageProgress
+from sr_edge.spec import FrameFormat, Precision, StageProgress, take_names
 
 MEMORY_RUNS = 3
 
@@ -51,6 +51,9 @@ class OpenOptions:
     threads: int | None = None
     trusted_architecture: str = ""
     controls: Controls = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        take_names(self, io=FrameFormat)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from sr_edge.bundle.consistency import require_consistent
 from sr_edge.errors import BundleError
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec, take_names
 
 SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
@@ -88,6 +88,8 @@ class Artifact:
     passes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        take_names(self, kind=ArtifactKind, precision=Precision, float_precision=Precision)
+        take_names(self, activation_type=ActivationType, io=FrameFormat)
         require_inner_path(self.file)
         _require_digest(self.sha256, self.file)
 
@@ -165,6 +167,7 @@ class GoldenFrame:
     controls: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        take_names(self, precision=Precision)
         for file, sha256 in ((self.input, self.input_sha256), (self.output, self.output_sha256)):
             require_inner_path(file)
             _require_digest(sha256, file)

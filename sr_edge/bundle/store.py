@@ -28,7 +28,7 @@ from sr_edge.bundle.self_contained import require_self_contained_onnx
 from sr_edge.errors import BundleError
 from sr_edge.files.unfinished import temporary_folder, unfinished_folder
 from sr_edge.installation import VERSION
-from sr_edge.spec import ActivationType, FrameFormat, Precision
+from sr_edge.spec import ActivationType, FrameFormat, Precision, member_of
 
 _FORMAT = "sredge"
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -94,16 +94,23 @@ class Bundle:
 
     def find(
         self,
-        precision: Precision,
-        io: FrameFormat = FrameFormat.FLOAT_NCHW,
-        activation_type: ActivationType | None = None,
-        float_precision: Precision | None = None,
-        kind: ArtifactKind = ArtifactKind.ONNX,
+        precision: Precision | str,
+        io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+        activation_type: ActivationType | str | None = None,
+        float_precision: Precision | str | None = None,
+        kind: ArtifactKind | str = ArtifactKind.ONNX,
     ) -> Artifact | None:
         """The first artifact for all runtimes that matches, or None.
 
         `activation_type` and `float_precision` match any if they are None.
         """
+        precision = member_of(Precision, precision, "precision")
+        io = member_of(FrameFormat, io, "frame format")
+        kind = member_of(ArtifactKind, kind, "kind of artifact")
+        if activation_type is not None:
+            activation_type = member_of(ActivationType, activation_type, "activation type")
+        if float_precision is not None:
+            float_precision = member_of(Precision, float_precision, "float precision")
         for artifact in self.manifest.artifacts:
             if (
                 (artifact.kind, artifact.precision, artifact.io, artifact.runtimes) == (kind, precision, io, ())

@@ -16,7 +16,7 @@ from sr_edge.calibration.selection import openvino_timings as openvino_timer
 from sr_edge.calibration.selection.gate import Budget
 from sr_edge.errors import RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.runtimes import availability
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, take_names
 
 METHODS = (SEARCH, *(observer.name for observer in OBSERVERS))
 """Names of the calibration methods."""
@@ -89,6 +89,7 @@ class CalibrationConfig:
     timer: Timer = openvino_timer
 
     def __post_init__(self) -> None:
+        take_names(self, float_precision=Precision)
         require_known_method(self.method)
         if self.runtime and self.runtime not in TIMED_RUNTIMES:
             raise UnknownNameError("runtime for timing layers", self.runtime, list(TIMED_RUNTIMES))

@@ -30,7 +30,7 @@ from sr_edge.export.graph.inner_tensors import observe_magnitudes, worst_cases_o
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.files.whole_file import require_output_file
-from sr_edge.spec import ActivationType, Precision
+from sr_edge.spec import ActivationType, Precision, member_of
 
 
 def calibrate(
@@ -125,8 +125,8 @@ def quantize_onnx(
     onnx_path: Path,
     calibration: Calibration,
     out: Path,
-    activation_type: ActivationType = ActivationType.INT8,
-    float_precision: Precision = Precision.FP32,
+    activation_type: ActivationType | str = ActivationType.INT8,
+    float_precision: Precision | str = Precision.FP32,
     targets: Sequence[str] = (),
 ) -> Path:
     """Writes the INT8 graph of the model that was calibrated.
@@ -147,6 +147,8 @@ def quantize_onnx(
         CalibrationError: The calibration belongs to another model file, or the result is not a valid graph.
         ExportError: A target refuses the graph; nothing is written.
     """
+    activation_type = member_of(ActivationType, activation_type, "activation type")
+    float_precision = member_of(Precision, float_precision, "float precision")
     digest, wanted = sha256_of(onnx_path) if onnx_path.is_file() else None, calibration.provenance.model_sha256
     if digest != wanted:
         instead = f"has {digest[:12]}" if digest else "is not a file"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         frame_upscaler_for,
     )
     from sr_edge.camera.pipeline.loop import Loop
-    from sr_edge.camera.pipeline.options import LoopOptions, Region
+    from sr_edge.camera.pipeline.options import LoopOptions
     from sr_edge.camera.pipeline.statistics import LatencySummary, StreamReport
     from sr_edge.camera.pipeline.watchdog import StageTimeout
     from sr_edge.camera.protocols import Sink, SinkUnavailable, Source, SourceInfo
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sr_edge.camera.sinks.simple import CallbackSink, NullSink
     from sr_edge.camera.sources.open import SOURCES, SourceOptions, open_source
     from sr_edge.camera.streaming import Stream, stream
+    from sr_edge.frames import Region
 
 _HOMES = {
     "BicubicFrameUpscaler": "sr_edge.camera.pipeline.frame_upscaler",
@@ -63,7 +64,7 @@ _HOMES = {
     "PixelFormat": "sr_edge.camera.media.frame",
     "Policy": "sr_edge.camera.flow.drop_policy",
     "RawFormat": "sr_edge.camera.media.raw_format",
-    "Region": "sr_edge.camera.pipeline.options",
+    "Region": "sr_edge.frames",
     "SINKS": "sr_edge.camera.sinks.open",
     "SOURCES": "sr_edge.camera.sources.open",
     "Sink": "sr_edge.camera.protocols",

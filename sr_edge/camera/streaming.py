@@ -16,13 +16,14 @@ from sr_edge.camera.flow.events import EventLog, ignore_event
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, FrameUpscaler, frame_upscaler_for
 from sr_edge.camera.pipeline.loop import Loop
-from sr_edge.camera.pipeline.options import DEFAULT_MAX_LATENCY_MS, LoopOptions, Region
+from sr_edge.camera.pipeline.options import DEFAULT_MAX_LATENCY_MS, LoopOptions
 from sr_edge.camera.pipeline.statistics import StreamReport
 from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.protocols import Sink, Source
 from sr_edge.camera.sinks.simple import CallbackSink
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
+from sr_edge.frames import Region
 from sr_edge.model_sources import open_frame_session
 from sr_edge.runtimes import preferred_runtime
 from sr_edge.spec import Precision
@@ -123,10 +124,10 @@ def stream(
     *,
     policy: Policy | str | None = None,
     runtime: str | None = None,
-    precision: Precision | None = None,
-    float_precision: Precision = Precision.FP32,
+    precision: Precision | str | None = None,
+    float_precision: Precision | str = Precision.FP32,
     device: str = "cpu",
-    roi: Region | str | None = None,
+    roi: Region | tuple[int, int, int, int] | str | None = None,
     every: int = 1,
     fallback: Model | None = None,
     max_latency_ms: float | None = None,
@@ -149,7 +150,7 @@ def stream(
         precision: see `open_frame_session`. Ignored if `model` is an upscaler.
         float_precision: see `open_frame_session`. Ignored if `model` is an upscaler.
         device: see `open_frame_session`. Ignored if `model` is an upscaler.
-        roi: the region "x,y,width,height" of each frame that is upscaled.
+        roi: the region (x, y, width, height) of each frame that is upscaled, or the same as text: "0,0,320,180".
         every: the model upscales every n-th frame, bicubic interpolation the others.
         fallback: "bicubic" or a model of the same scale, used while the model exceeds `max_latency_ms`.
         max_latency_ms: the latency limit for the fallback; None means 100.
@@ -189,7 +190,7 @@ def stream(
         )
         options = LoopOptions(
             policy=drop_policy,
-            region=Region.parse(roi) if isinstance(roi, str) else roi,
+            region=None if roi is None else Region.of(roi),
             every=every,
             fallback=fallback_upscaler,
             max_latency_ms=DEFAULT_MAX_LATENCY_MS if fallback and max_latency_ms is None else max_latency_ms,
@@ -203,8 +204,8 @@ def _open_model(
     *,
     resources: ExitStack,
     runtime: str | None,
-    precision: Precision | None,
-    float_precision: Precision,
+    precision: Precision | str | None,
+    float_precision: Precision | str,
     device: str,
     controls: Controls | None,
 ) -> Callable[[Policy], FrameUpscaler]:

@@ -13,7 +13,8 @@ from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
-from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
+from sr_edge.runtimes import find_entry
+from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec, member_of, take_names
 
 TIMED_RUNTIMES = ("openvino", "onnxruntime")
 """The runtimes in which passes are timed: they open a graph within seconds, whereas engines of others take minutes."""
@@ -70,6 +71,12 @@ class DeployPlan:
     speed_passes: Sequence[SpeedPass] = SPEED_PASSES
 
     def __post_init__(self) -> None:
+        take_names(self, form=Form, passes=PassChoice)
+        precisions = tuple(member_of(Precision, precision, "precision") for precision in self.precisions)
+        for name, value in (("tile", TileSpec.of(self.tile)), ("precisions", precisions)):
+            object.__setattr__(self, name, value)
+        for runtime in self.runtimes:
+            find_entry(runtime)
         require_known_targets(self.targets)
         require_quantization_options(self.precisions, self.method, self.include, self.exclude, self.max_drop_db)
         if Precision.FP32 not in self.precisions:

@@ -20,15 +20,15 @@ from sr_edge.export.passes.speed_passes import SpeedPass
 from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.export.proof import StepCallback, VerifiedGraph, with_speed_passes
 from sr_edge.models import LoadedModel
-from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.spec import FrameFormat, Precision, TileSpec, member_of
 
 
 def derive_onnx(
     base: ExportReport,
     path: Path,
     *,
-    io: FrameFormat = FrameFormat.FLOAT_NCHW,
-    precision: Precision = Precision.FP32,
+    io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+    precision: Precision | str = Precision.FP32,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: StepCallback = lambda step: None,
@@ -44,6 +44,8 @@ def derive_onnx(
         UsageError: `base` is not such an export, or export does not write the precision.
         ExportError: the file is missing or has changed, or a check failed; nothing is written.
     """
+    io = member_of(FrameFormat, io, "frame format")
+    precision = member_of(Precision, precision, "precision")
     source = base.metadata
     require_writable(precision)
     if source.io is not FrameFormat.FLOAT_NCHW or source.precision not in (Precision.FP32, precision):

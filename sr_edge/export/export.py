@@ -44,7 +44,7 @@ from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
-from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
+from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec, member_of
 
 DISTRIBUTION = "sr-edge"
 
@@ -83,12 +83,12 @@ class ExportReport:
 
 def export_onnx(
     model: LoadedModel,
-    tile: TileSpec,
+    tile: TileSpec | str,
     path: Path,
     *,
-    form: Form = Form.STATIC,
-    io: FrameFormat = FrameFormat.FLOAT_NCHW,
-    precision: Precision = Precision.FP32,
+    form: Form | str = Form.STATIC,
+    io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+    precision: Precision | str = Precision.FP32,
     dynamic: bool = False,
     passes: Sequence[SpeedPass] | None = None,
     targets: Sequence[str] = (),
@@ -125,6 +125,10 @@ def export_onnx(
         NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
         ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
     """
+    tile = TileSpec.of(tile)
+    form = member_of(Form, form, "form")
+    io = member_of(FrameFormat, io, "frame format")
+    precision = member_of(Precision, precision, "precision")
     require_output_file(path)
     require_writable(precision)
     _require_usable(model, tile, patches)

@@ -13,15 +13,15 @@ from sr_edge.export.graph.metadata import Form
 from sr_edge.export.graph.patches import Patch
 from sr_edge.export.passes.speed_passes import SpeedPass
 from sr_edge.models import LoadedModel
-from sr_edge.spec import TileSpec
+from sr_edge.spec import TileSpec, member_of
 
 
 def export_best_form(
     model: LoadedModel,
-    tile: TileSpec,
+    tile: TileSpec | str,
     path: Path,
     *,
-    form: Form | None = None,
+    form: Form | str | None = None,
     passes: Sequence[SpeedPass] | None = None,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
@@ -48,6 +48,8 @@ def export_best_form(
     Raises:
         SrEdgeError: the errors of `export_onnx`.
     """
+    tile = TileSpec.of(tile)
+    form = None if form is None else member_of(Form, form, "form")
     export = partial(export_onnx, model, tile, path, passes=passes, targets=targets, patches=patches, progress=progress)
     try:
         return export(form=form or Form.STATIC)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sr_edge.errors import FrameError
-from sr_edge.frames import Picture, max_sample_value
+from sr_edge.frames import NO_METADATA, Picture, PictureMetadata, max_sample_value
 from sr_edge.image_files.cmyk import profile_fits, rgb_from_cmyk
 from sr_edge.image_files.depth import stored_bits
 from sr_edge.image_files.formats import read_formats
@@ -51,10 +51,35 @@ def read_picture(path: Path) -> Picture:
             with _opened(path) as image:
                 metadata, lost = read_metadata(path, image)
                 stored = _decoded(path, image)
+    return _picture(stored, metadata, lost)
+
+
+def _picture(stored: StoredPicture, metadata: PictureMetadata = NO_METADATA, lost: Sequence[str] = ()) -> Picture:
     profile, notes = stored.icc_profile, (*stored.notes, *lost)
     if profile and not profile_fits(profile, stored.colours.shape[2]):
         profile, notes = None, (*notes, "the colour profile is left out, because it does not fit the pixels")
     return Picture(stored.colours, stored.alpha, profile, metadata, notes)
+
+
+def picture_from_image(image: Image.Image) -> Picture:
+    """The picture in an image of Pillow, as `read_picture` reads it from a file, upright.
+
+    Of an animation it is the current frame. Metadata other than the colour profile stay with the image.
+
+    Raises:
+        FrameError: The image is empty, damaged, or has a mode that is neither gray nor colour.
+    """
+    name = getattr(image, "filename", "") or "the image"
+    if not image.width * image.height:
+        raise FrameError(
+            f"an image of {image.width}x{image.height} pixels is empty",
+            found=(image.height, image.width),
+            wanted="at least one pixel",
+            remedy="give an image with pixels",
+        )
+    with _vendor_errors_as_frame_errors(Path(name)):
+        stored = _decoded_image(Path(name), image, bits=8)
+    return _picture(stored)
 
 
 def count_frames(path: Path) -> int:
@@ -152,10 +177,14 @@ def _too_large(path: Path, shown: str, pixels: int | None) -> FrameError:
 
 def _decoded(path: Path, image: Image.Image) -> StoredPicture:
     bits = stored_bits(path, image)
-    if image.mode in _DEEP_GRAY_MODES:
-        return _deep_gray_picture(image)
-    if image.format == "PNG" and bits > 8:
+    if image.format == "PNG" and bits > 8 and image.mode not in _DEEP_GRAY_MODES:
         return _sixteen_bit_png(path, image)
+    return _decoded_image(path, image, bits)
+
+
+def _decoded_image(path: Path, image: Image.Image, bits: int) -> StoredPicture:
+    if image.mode in _DEEP_GRAY_MODES:
+        return _deep_gray_picture(path, image)
     if image.mode not in (*_GRAY_MODES, *_COLOUR_MODES, "CMYK"):
         kind = "floating-point samples" if image.mode == "F" else f"{image.mode} colours"
         raise FrameError(f"{path} has {kind}", found=image.mode, wanted="gray or RGB", remedy="save it as RGB")
@@ -173,10 +202,18 @@ def _eight_bit_picture(image: Image.Image, bits: int) -> StoredPicture:
     return _split(samples.reshape(upright.height, upright.width, len(mode)), upright, notes)
 
 
-def _deep_gray_picture(image: Image.Image) -> StoredPicture:
+def _deep_gray_picture(path: Path, image: Image.Image) -> StoredPicture:
     """Gray of 16 bits, in which one level may be declared to be transparent."""
-    gray = np.asarray(image).astype(np.uint16)
-    samples = turned_upright(gray, image.getexif().get(ExifTags.Base.Orientation, 1))
+    gray = np.asarray(image)
+    lowest, highest, largest = int(gray.min()), int(gray.max()), max_sample_value(np.uint16)
+    if lowest < 0 or highest > largest:
+        raise FrameError(
+            f"{path} has samples from {lowest} to {highest}",
+            found=(lowest, highest),
+            wanted=(0, largest),
+            remedy="scale them to 16 bits",
+        )
+    samples = turned_upright(gray.astype(np.uint16), image.getexif().get(ExifTags.Base.Orientation, 1))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         alpha = np.where(samples == transparent, 0, max_sample_value(np.uint16)).astype(np.uint16)

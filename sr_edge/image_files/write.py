@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sr_edge.errors import FrameError
 from sr_edge.files.whole_file import whole_file
@@ -20,6 +20,7 @@ from sr_edge.image_files.png_chunks import with_chunks
 from sr_edge.image_files.sixteen_bit import png_from_samples
 from sr_edge.image_files.tiff.write import tiff_from_picture
 
+_KEPT_INFO = ("exif", "xmp", "dpi")
 _INCHES_PER_METRE = 1 / 0.0254
 
 
@@ -85,6 +86,39 @@ def write_picture(path: Path, picture: Picture) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def image_from_picture(picture: Picture, like: Image.Image | None = None) -> Image.Image:
+    """A picture as an image of Pillow, in the mode L, LA, RGB, RGBA or I;16.
+
+    Args:
+        picture: 8 bits, or 16 bits and gray without alpha: Pillow has no mode for other pictures of 16 bits.
+        like: The image whose EXIF data, XMP packet and resolution the result gets, without the orientation, because
+            pictures are upright. For an image in the mode I the result is in that mode.
+
+    Raises:
+        FrameError: Pillow has no mode for the picture.
+    """
+    samples = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    if picture.bits == 16 and samples.shape[2] != 1:
+        raise FrameError(
+            "PIL has no mode for 16-bit colour or 16-bit alpha",
+            found=picture.bits,
+            wanted=8,
+            remedy="write the picture with `write_picture`, or use its array",
+        )
+    image = _image(samples.astype(np.int32) if like is not None and like.mode == "I" else samples)
+    if like is not None:
+        upright = ImageOps.exif_transpose(like)
+        image.info |= {key: upright.info[key] for key in _KEPT_INFO if key in upright.info}
+    if picture.icc_profile:
+        image.info["icc_profile"] = picture.icc_profile
+    return image
+
+
+def _image(samples: npt.NDArray[np.integer]) -> Image.Image:
+    """Samples (height, width, 1 gray, 2 gray and alpha, 3 RGB or 4 RGBA) as an image of Pillow."""
+    return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+
+
 def jpeg_from_frame(frame_hwc: npt.NDArray[np.uint8]) -> bytes:
     """Encodes (height, width, 3) RGB or (height, width, 1) gray as JPEG (quality 95, 4:4:4) in memory."""
     return _encoded(WRITTEN_FORMAT_OF_SUFFIX[".jpg"], Picture(frame_hwc))
@@ -109,10 +143,8 @@ def _encoded(form: WrittenFormat, picture: Picture) -> bytes:
 def _encoded_by_pillow(
     form: WrittenFormat, samples: npt.NDArray[np.unsignedinteger], picture: Picture, options: dict[str, object]
 ) -> bytes:
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
-    image = Image.fromarray(samples[..., 0] if mode == "L" else samples)
     file = io.BytesIO()
-    image.save(file, form.name, icc_profile=picture.icc_profile, **dict(form.save_options), **options)
+    _image(samples).save(file, form.name, icc_profile=picture.icc_profile, **dict(form.save_options), **options)
     return file.getvalue()
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
     from sr_edge.model_sources.open import open_deployed, open_model
     from sr_edge.model_sources.sessions import default_precision, open_frame_session, open_session
+    from sr_edge.model_sources.upscaling import open_upscaler, upscale
 
 _HOMES = {
     "NetworkChoice": "sr_edge.model_sources.network_choice",
@@ -24,8 +25,10 @@ _HOMES = {
     "open_frame_session": "sr_edge.model_sources.sessions",
     "open_model": "sr_edge.model_sources.open",
     "open_session": "sr_edge.model_sources.sessions",
+    "open_upscaler": "sr_edge.model_sources.upscaling",
     "read_onnx_model": "sr_edge.model_sources.onnx_file",
     "source_kind": "sr_edge.model_sources.kinds",
+    "upscale": "sr_edge.model_sources.upscaling",
 }
 
 __all__ = [
@@ -38,8 +41,10 @@ __all__ = [
     "open_frame_session",
     "open_model",
     "open_session",
+    "open_upscaler",
     "read_onnx_model",
     "source_kind",
+    "upscale",
 ]
 
 __getattr__, __dir__ = lazy_face(__name__, _HOMES)

@@ -17,7 +17,7 @@ from sr_edge.models.loading.load import bake
 from sr_edge.spec import ModelCard, Precision, TileSpec
 
 
-def load_network(choice: NetworkChoice, tile: TileSpec | None = None) -> LoadedModel:
+def load_network(choice: NetworkChoice, tile: TileSpec | str | None = None) -> LoadedModel:
     """Loads a network with its model card.
 
     A file is recognised by its content, so that an ONNX file may have the suffix of a checkpoint and the reverse.
@@ -30,6 +30,7 @@ def load_network(choice: NetworkChoice, tile: TileSpec | None = None) -> LoadedM
         UsageError: the options contradict each other or do not apply to what was named, or a bundle was named.
         SrEdgeError: the errors of `load_model` and `read_onnx_model`.
     """
+    tile = None if tile is None else TileSpec.of(tile)
     path = onnx_file_of(choice)
     if path is not None:
         return _from_onnx_file(path, choice, tile)

@@ -12,7 +12,11 @@ from sr_edge.spec import TileSpec
 
 
 def open_model(
-    path: str | Path, *, input_range: float | None = None, channel_order: str = "rgb", tile: TileSpec | None = None
+    path: str | Path,
+    *,
+    input_range: float | None = None,
+    channel_order: str = "rgb",
+    tile: TileSpec | str | None = None,
 ) -> Bundle:
     """Opens a bundle, or an ONNX file as a temporary bundle of one graph, which is removed when it is closed.
 
@@ -30,6 +34,7 @@ def open_model(
         ExportError: The ONNX file is unreadable, unsafe, or no network that turns one picture into a larger one.
         UsageError: An argument was given for a bundle, or does not fit the file.
     """
+    tile = None if tile is None else TileSpec.of(tile)
     path = Path(path)
     kind = source_kind(path)
     if kind is SourceKind.ONNX:

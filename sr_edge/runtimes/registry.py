@@ -14,7 +14,7 @@ from sr_edge.bundle import Artifact, Bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
 from sr_edge.installation import how_to_install
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.spec import FrameFormat, Precision, member_of
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,12 @@ def preferred_runtime() -> str:
     )
 
 
-def supports(name: str, precision: Precision, device: str = "cpu") -> bool:
+def supports(name: str, precision: Precision | str, device: str = "cpu") -> bool:
     """Whether a runtime works on this machine and its library can compute `precision` on `device`.
 
     The precision that a graph runs in is known only once it has been compiled, see `SessionSpec.ran`.
     """
+    precision = member_of(Precision, precision, "precision")
     try:
         return load_runtime(name).obstacle(precision, device) is None
     except RuntimeUnavailable:
@@ -171,11 +172,11 @@ def open_request(name: str, request: SessionRequest) -> Session:
 def request_from_bundle(
     bundle: Bundle,
     runtime: str,
-    precision: Precision,
+    precision: Precision | str,
     device: str = "cpu",
     *,
-    float_precision: Precision = Precision.FP32,
-    io: FrameFormat | None = None,
+    float_precision: Precision | str = Precision.FP32,
+    io: FrameFormat | str | None = None,
     threads: int | None = None,
     slots: int | None = None,
     allow_other_precision: bool = False,
@@ -201,6 +202,9 @@ def request_from_bundle(
         PrecisionUnavailable: the bundle has no artifact of that precision.
         BundleError: the bundle is damaged.
     """
+    precision = member_of(Precision, precision, "precision")
+    float_precision = member_of(Precision, float_precision, "float precision")
+    io = None if io is None else member_of(FrameFormat, io, "frame format")
     manifest = bundle.manifest
     artifact = load_runtime(runtime).choose_artifact(manifest.artifacts, precision, float_precision, io)
     if artifact is None:

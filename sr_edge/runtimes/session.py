@@ -24,6 +24,7 @@ from sr_edge.spec import (
     ModelCard,
     Precision,
     TileSpec,
+    take_names,
 )
 
 Batch = npt.NDArray[np.float32]
@@ -66,6 +67,8 @@ class SessionRequest:
     options: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tile", TileSpec.of(self.tile))
+        take_names(self, precision=Precision, float_precision=Precision, activation_type=ActivationType, io=FrameFormat)
         for name, value in (("threads", self.threads), ("slots", self.slots)):
             if value is not None and value < 1:
                 raise UsageError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sr_edge.bundle import Bundle
 from sr_edge.errors import SrEdgeError, UnknownNameError, UsageError
 from sr_edge.runtimes.registry import find_entry, load_runtime, runtime_names
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, member_of, take_names
 
 MIXED_FLOAT_PRECISIONS = (Precision.BF16, Precision.FP16)
 
@@ -20,6 +20,9 @@ class Variant:
     runtime: str
     precision: Precision
     float_precision: Precision = Precision.FP32
+
+    def __post_init__(self) -> None:
+        take_names(self, precision=Precision, float_precision=Precision)
 
     @property
     def label(self) -> str:
@@ -60,16 +63,17 @@ def _split_names(text: str, kind: str) -> list[str]:
 
 
 def variants_of(
-    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision], device: str = "cpu"
+    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision | str], device: str = "cpu"
 ) -> list[Variant]:
     """Every runtime at every precision, and INT8 with float layers in bf16 or fp16 where the runtime supports that.
 
     A float precision that the bundle was deployed without is left out. A runtime for which the bundle contains nothing,
     such as torch for a network that was given as an ONNX file, has one variant, so that the reason is reported once.
     """
+    members = [member_of(Precision, precision, "precision") for precision in precisions]
     variants = []
     for runtime in runtimes:
-        for precision in precisions if _has_artifact(bundle, runtime) else precisions[:1]:
+        for precision in members if _has_artifact(bundle, runtime) else members[:1]:
             variants.append(Variant(runtime, precision))
             if precision is Precision.INT8:
                 variants += [

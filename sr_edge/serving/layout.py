@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from sr_edge.errors import UsageError
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.spec import FrameFormat, Precision, take_names
 
 
 class ServingBackend(str, Enum):
@@ -73,6 +73,8 @@ class TritonOptions:
     engine: Path | None = None
 
     def __post_init__(self) -> None:
+        take_names(self, backend=ServingBackend, precision=Precision, float_precision=Precision)
+        take_names(self, io=FrameFormat, kind=InstanceKind)
         if self.instances < 1:
             raise UsageError(
                 f"a Triton server cannot run {self.instances} instances of a model",

@@ -15,7 +15,7 @@ from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.serving.layout import ServingBackend
-from sr_edge.spec import FrameFormat, Precision
+from sr_edge.spec import FrameFormat, Precision, member_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,11 @@ class ServedGraph:
 
 
 def load_served_graph(
-    bundle: Bundle, backend: ServingBackend, precision: Precision, float_precision: Precision, io: FrameFormat
+    bundle: Bundle,
+    backend: ServingBackend | str,
+    precision: Precision | str,
+    float_precision: Precision | str,
+    io: FrameFormat | str,
 ) -> ServedGraph:
     """Loads a graph from an open bundle; the conversion from uint8 is added where the bundle has float frames only.
 
@@ -56,6 +60,10 @@ def load_served_graph(
         PrecisionUnavailable: The bundle has no such graph.
         BundleError: The bundle is damaged.
     """
+    backend = member_of(ServingBackend, backend, "backend")
+    precision = member_of(Precision, precision, "precision")
+    float_precision = member_of(Precision, float_precision, "float precision")
+    io = member_of(FrameFormat, io, "frame format")
     formats = (io, FrameFormat.FLOAT_NCHW) if io is FrameFormat.UINT8_NHWC else (io,)
     artifact = next(filter(None, (_find(bundle, backend, precision, float_precision, form) for form in formats)), None)
     if artifact is None:

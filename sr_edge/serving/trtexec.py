@@ -15,7 +15,7 @@ import onnx
 from sr_edge.export.checks.tensorrt_releases import TensorRTRelease
 from sr_edge.export.graph.view import picture_channels, picture_inputs
 from sr_edge.runtimes.engine.host_format import graph_shape
-from sr_edge.spec import RGB, FrameFormat, TileSpec
+from sr_edge.spec import RGB, FrameFormat, TileSpec, member_of
 
 ALWAYS_STRONGLY_TYPED = (11, 0)
 
@@ -33,8 +33,8 @@ def build_trtexec_command(
     model: onnx.ModelProto,
     files: TrtexecFiles,
     release: TensorRTRelease,
-    tile: TileSpec,
-    io: FrameFormat,
+    tile: TileSpec | str,
+    io: FrameFormat | str,
     workspace_mib: int | None = None,
 ) -> list[str]:
     """Builds the command as a list of arguments.
@@ -47,6 +47,8 @@ def build_trtexec_command(
         io: The frame format of the graph.
         workspace_mib: Limit of the workspace of the builder; None leaves TensorRT its default, all device memory.
     """
+    tile = TileSpec.of(tile)
+    io = member_of(FrameFormat, io, "frame format")
     arguments = ["trtexec", f"--onnx={files.graph}", f"--saveEngine={files.engine}"]
     if release.version < ALWAYS_STRONGLY_TYPED:
         arguments.append("--stronglyTyped")  # otherwise TensorRT may choose precisions other than those of the graph

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_edge.errors import UsageError
+from sr_edge.spec import take_names
 
 LOSS_WEIGHTS = ("l1_weight", "l2_weight", "perceptual_weight", "adversarial_weight")
 NOT_NEGATIVE = ("weight_decay", "halve_every", "warm_up_steps", *LOSS_WEIGHTS, "seed")
@@ -92,6 +93,7 @@ class Recipe:
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
+        take_names(self, optimizer=OptimizerName, schedule=Schedule)
         for name in ("steps", "batch", "patch_px", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise self._refused(name, "at least 1", "use 1 or more")

@@ -26,7 +26,11 @@ FACE = [
     "open_frame_session",
     "open_model",
     "open_session",
+    "open_upscaler",
     "to_static",
+    "upscale",
+    "upscale_file",
+    "upscale_folder",
 ]
 
 

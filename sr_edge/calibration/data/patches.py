@@ -46,7 +46,13 @@ def ignore_warning(warning: str) -> None:
 
 
 def calibration_patches(
-    source: Path, tile: TileSpec, count: int = PATCHES, seed: int = 0, channels: int = RGB, *, warn: Warn | None = None
+    source: Path,
+    tile: TileSpec | str,
+    count: int = PATCHES,
+    seed: int = 0,
+    channels: int = RGB,
+    *,
+    warn: Warn | None = None,
 ) -> list[Batch]:
     """Cuts patches at random positions, spread evenly over the pictures and randomly mirrored.
 
@@ -67,6 +73,7 @@ def calibration_patches(
         CalibrationError: There are no pictures that can be used.
         FrameError: A picture is damaged and `warn` is None; the message names it.
     """
+    tile = TileSpec.of(tile)
     if count < 1:
         raise CalibrationError(
             f"cannot calibrate on {count} patches",
@@ -127,7 +134,7 @@ def held_out_count(tile: TileSpec) -> int:
 
 def held_out_patches(
     source: Path,
-    tile: TileSpec,
+    tile: TileSpec | str,
     count: int | None = None,
     seed: int = HELD_OUT_SEED,
     channels: int = RGB,
@@ -139,6 +146,7 @@ def held_out_patches(
     Their positions differ from those of `calibration_patches`. If a folder has more pictures than patches, or from a
     video, the pictures differ as well. Arguments, warnings and errors are those of `calibration_patches`.
     """
+    tile = TileSpec.of(tile)
     wanted = count or held_out_count(tile)
     patches = _cut(source, tile, wanted, seed, channels, warn, between=True)
     return [HeldOut(patch) for patch in patches]
@@ -146,7 +154,7 @@ def held_out_patches(
 
 def held_out_pairs(
     pairs: Sequence[tuple[str, Frame, Frame]],
-    tile: TileSpec,
+    tile: TileSpec | str,
     count: int | None = None,
     seed: int = HELD_OUT_SEED,
     channels: int = RGB,
@@ -163,6 +171,7 @@ def held_out_pairs(
     Raises:
         CalibrationError: All pictures are smaller than the tile.
     """
+    tile = TileSpec.of(tile)
     large = [pair for pair in pairs if pair[1].shape[0] >= tile.height and pair[1].shape[1] >= tile.width]
     if not large:
         sizes = {name: TileSpec(*lr.shape[:2]) for name, lr, _ in pairs[:3]}

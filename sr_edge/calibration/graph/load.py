@@ -135,7 +135,7 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     return pictures[0]
 
 
-def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
+def graph_tile(path: Path, wanted: TileSpec | str | None = None) -> TileSpec:
     """The tile size of an ONNX file.
 
     Args:
@@ -145,6 +145,7 @@ def graph_tile(path: Path, wanted: TileSpec | None = None) -> TileSpec:
     Raises:
         CalibrationError: The file cannot be read, its size is not `wanted`, or it is dynamic and `wanted` is None.
     """
+    wanted = None if wanted is None else TileSpec.of(wanted)
     static_size = _static_size(path)
     if static_size is not None:
         if wanted not in (None, static_size):

@@ -8,6 +8,7 @@ from enum import Enum
 
 from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.errors import UsageError
+from sr_edge.spec import take_names
 
 
 class VideoCodec(str, Enum):
@@ -119,3 +120,6 @@ class VideoSettings:
     frames: FrameRange = ALL_FRAMES
     copied_streams: StreamSelection = StreamSelection.ALL
     resume: bool = True
+
+    def __post_init__(self) -> None:
+        take_names(self, codec=VideoCodec, pixel_format=PixelFormat, copied_streams=StreamSelection)

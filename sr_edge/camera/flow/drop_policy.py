@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sr_edge.errors import UsageError
+from sr_edge.spec import take_names
 
 
 class Dropping(str, Enum):
@@ -34,6 +35,7 @@ class Policy:
     deadline_ms: float | None = None
 
     def __post_init__(self) -> None:
+        take_names(self, dropping=Dropping)
         if (self.dropping is Dropping.DROP_LATE) != (self.deadline_ms is not None):
             raise UsageError(
                 f"the policy {self.dropping} takes no deadline"

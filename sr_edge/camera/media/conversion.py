@@ -21,6 +21,7 @@ from sr_edge import frames
 from sr_edge.camera.media.frame import UNSPECIFIED, Colour, ColourRange, PixelFormat, Plane, VideoFrame
 from sr_edge.camera.media.nearest_format import nearest_format
 from sr_edge.errors import FrameError
+from sr_edge.spec import member_of
 
 _BT709, _BT601_625, _BT601_525 = 1, 5, 6
 _HD_ROWS = 720
@@ -251,8 +252,9 @@ def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     return frame.with_planes(_planes_of(av_frame, frame.format), colour=colour)
 
 
-def reformatted(frame: VideoFrame, pixel_format: PixelFormat) -> VideoFrame:
+def reformatted(frame: VideoFrame, pixel_format: PixelFormat | str) -> VideoFrame:
     """Converts a frame to another pixel format. RGB becomes YUV in limited range with the BT.709 matrix."""
+    pixel_format = member_of(PixelFormat, pixel_format, "pixel format")
     if pixel_format is frame.format:
         return frame
     if pixel_format.is_rgb:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError
+from sr_edge.spec import take_names
 
 Plane = npt.NDArray[np.unsignedinteger[Any]]
 """(rows, columns), or (rows, columns, components) if the components are interleaved. Rows may have a stride."""
@@ -147,6 +148,7 @@ class VideoFrame:
     sequence: int = 0
 
     def __post_init__(self) -> None:
+        take_names(self, format=PixelFormat)
         actual = [(str(plane.dtype), plane.shape) for plane in self.planes]
         if not actual or 0 in actual[0][1]:
             raise FrameError(

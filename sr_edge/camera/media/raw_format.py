@@ -10,6 +10,7 @@ import numpy as np
 
 from sr_edge.camera.media.frame import PixelFormat, Plane
 from sr_edge.errors import UsageError
+from sr_edge.spec import take_names
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class RawFormat:
     width: int
     height: int
     rate: Fraction
+
+    def __post_init__(self) -> None:
+        take_names(self, pixel_format=PixelFormat)
 
     @classmethod
     def parse(cls, text: str) -> RawFormat:

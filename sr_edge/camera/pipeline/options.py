@@ -9,49 +9,10 @@ from sr_edge.camera.flow.events import EventLog
 from sr_edge.camera.pipeline.fallback import FallbackTiming
 from sr_edge.camera.pipeline.frame_upscaler import FrameUpscaler
 from sr_edge.errors import UsageError
+from sr_edge.frames import Region
 
 DEFAULT_MAX_LATENCY_MS = 100.0
 """The latency limit of a fallback if none is given."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A rectangle of each frame, in pixels of the source."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if min(self.left, self.top) < 0 or min(self.width, self.height) < 1:
-            raise UsageError(
-                f"the region {self} is empty or begins outside the frame",
-                found=(self.left, self.top, self.width, self.height),
-                wanted="x and y from 0, width and height from 1",
-                remedy="write x,y,width,height in pixels of the source",
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Region:
-        """Reads "x,y,width,height".
-
-        Raises:
-            UsageError: the text does not have that form.
-        """
-        try:
-            left, top, width, height = (int(number) for number in text.split(","))
-        except ValueError:
-            raise UsageError(
-                f"{text!r} is not a region of a frame",
-                found=text,
-                wanted="x,y,width,height",
-                remedy="write x,y,width,height, for example 0,0,320,180",
-            ) from None
-        return cls(left, top, width, height)
-
-    def __str__(self) -> str:
-        return f"{self.left},{self.top},{self.width},{self.height}"
 
 
 @dataclass(frozen=True)

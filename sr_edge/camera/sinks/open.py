@@ -17,6 +17,7 @@ from sr_edge.camera.sinks.reconnect import ReconnectingSink
 from sr_edge.camera.sinks.simple import NullSink
 from sr_edge.errors import StreamError, UsageError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.spec import take_names
 
 SINKS = (
     "a video file (.mp4, .mov, .mkv, .ts), rtsp://, rtmp://, srt:// or udp:// address, "
@@ -53,6 +54,9 @@ class SinkOptions:
     give_up_s: float | None = None
     timeout_s: float = 5.0
     on_event: Callable[[str], None] = ignore_event
+
+    def __post_init__(self) -> None:
+        take_names(self, pixel_format=PixelFormat)
 
 
 def open_sink(text: str, source: Source, options: SinkOptions | None = None, stdout: int = 1) -> Sink:

@@ -35,7 +35,7 @@ def read_onnx_model(
     input_range: float | None = None,
     channel_order: str = "rgb",
     scale: int | None = None,
-    tile: TileSpec | None = None,
+    tile: TileSpec | str | None = None,
 ) -> OnnxModel:
     """Reads an ONNX file of any origin and finds out, by running it, how it takes and returns pictures.
 
@@ -53,6 +53,7 @@ def read_onnx_model(
         TileError: The graph takes another size only.
         UsageError: An argument does not fit the file.
     """
+    tile = None if tile is None else TileSpec.of(tile)
     path = Path(path)
     original = read_model(path)
     model = _interpreted(path, original, input_range, channel_order, scale, tile)

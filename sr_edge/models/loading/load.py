@@ -42,7 +42,7 @@ def load_model(
     input_range: float = 1.0,
     *,
     blend: Sequence[Blend] = (),
-    tile: TileSpec | None = None,
+    tile: TileSpec | str | None = None,
 ) -> LoadedModel:
     """Builds a network and loads its weights.
 
@@ -64,6 +64,7 @@ def load_model(
         TileError: the network does not support this tile.
         WeightsError: the checkpoint is unreadable, unsafe or does not fit, or the network cannot be deployed.
     """
+    tile = None if tile is None else TileSpec.of(tile)
     if name is not None and names_checkpoint(name):
         if weights is not None:
             raise UsageError(

@@ -14,7 +14,7 @@ import numpy as np
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Batch, Frame, Session, StageTimes
-from sr_edge.spec import RGB, FrameFormat, Latency, TileSpec
+from sr_edge.spec import RGB, FrameFormat, Latency, TileSpec, member_of
 
 _SEED = 20_260_101
 _TAIL = 0.025
@@ -103,15 +103,19 @@ class StartUp:
     first_frame_ms: float
 
 
-def random_tile(tile: TileSpec, io: FrameFormat, channels: int = RGB) -> Batch | Frame:
+def random_tile(tile: TileSpec | str, io: FrameFormat | str, channels: int = RGB) -> Batch | Frame:
     """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1]."""
+    tile = TileSpec.of(tile)
+    io = member_of(FrameFormat, io, "frame format")
     generator = np.random.default_rng(_SEED)
     if io is FrameFormat.UINT8_NHWC:
         return generator.integers(0, 256, (tile.height, tile.width, channels), np.uint8)
     return generator.random((1, channels, tile.height, tile.width), np.float32)
 
 
-def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: FrameFormat | None = None) -> StageLatency:
+def measure_latency(
+    session: Session, runs: int = 20, warm_up: int = 3, io: FrameFormat | str | None = None
+) -> StageLatency:
     """Measures the latency of one tile at a time (MLPerf's "single-stream" scenario), on a seeded random tile.
 
     Args:
@@ -120,6 +124,7 @@ def measure_latency(session: Session, runs: int = 20, warm_up: int = 3, io: Fram
         warm_up: untimed runs before them.
         io: format of the frames passed to `run`; None for the graph's own, which needs no conversion on the host.
     """
+    io = None if io is None else member_of(FrameFormat, io, "frame format")
     frames = random_tile(session.spec.tile, io or session.spec.io, session.spec.channels)
     for _ in range(warm_up):
         session.run(frames)

@@ -15,12 +15,13 @@ from sr_edge.camera.flow.events import EventLog
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.pipeline.loop import Loop
-from sr_edge.camera.pipeline.options import LoopOptions, Region
+from sr_edge.camera.pipeline.options import LoopOptions
 from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from sr_edge.camera.sources.connection import FFmpegInput
 from sr_edge.camera.sources.ffmpeg import FFmpegSource
 from sr_edge.errors import EngineError, StreamError, UsageError
+from sr_edge.frames import Region
 from sr_edge.runtimes import Session
 from tests.camera.clips import flat_frame, number_of, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually

@@ -1,0 +1,69 @@
+"""Tensors of PyTorch as pictures: (height, width), (channels, height, width), or a batch of the latter.
+
+PyTorch is not imported here: a program that has a tensor has loaded it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sr_edge.errors import FrameError
+from sr_edge.frames import Picture
+from sr_edge.spec import CHANNELS
+from sr_edge.upscaler.arrays import Conversion, pictures_of_array
+
+Tensor = Any
+
+
+def pictures_of_tensor(tensor: Tensor, order: str) -> Conversion:
+    """The pictures in a tensor on the CPU.
+
+    Raises:
+        FrameError: The tensor is on another device, requires a gradient, or has another shape or type, or as
+            `pictures_of_array`.
+    """
+    _require_readable(tensor)
+    _require_shape(tensor)
+    torch = sys.modules["torch"]
+    array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    given = pictures_of_array(array if array.ndim == 2 else np.moveaxis(array, -3, -1), order)
+
+    def restore(results: Iterator[Picture]) -> Tensor:
+        upscaled = given.restore(results)
+        channels_first = upscaled if upscaled.ndim == 2 else np.moveaxis(upscaled, -1, -3)
+        return torch.from_numpy(np.ascontiguousarray(channels_first)).to(tensor.dtype)
+
+    return Conversion(given.pictures, restore)
+
+
+def _require_readable(tensor: Tensor) -> None:
+    torch = sys.modules["torch"]
+    obstacles = (
+        (tensor.device.type != "cpu", f"is on the device {tensor.device}", str(tensor.device), "tensor.cpu()"),
+        (tensor.requires_grad, "requires a gradient, which the result cannot have", "requires_grad", "tensor.detach()"),
+        (tensor.layout is not torch.strided, f"is {tensor.layout}", str(tensor.layout), "tensor.to_dense()"),
+        (tensor.is_quantized, "is quantized", str(tensor.dtype), "tensor.dequantize()"),
+    )
+    for is_one, problem, found, call in obstacles:
+        if is_one:
+            raise FrameError(f"the tensor {problem}", found=found, wanted="a dense CPU tensor", remedy=f"give {call}")
+
+
+def _require_shape(tensor: Tensor) -> None:
+    shape = tuple(tensor.shape)
+    if tensor.ndim == 2 or (tensor.ndim in (3, 4) and shape[-3] in CHANNELS):
+        return
+    channels_last = tensor.ndim in (3, 4) and shape[-1] in CHANNELS
+    axes = "2, 0, 1" if tensor.ndim == 3 else "0, 3, 1, 2"
+    raise FrameError(
+        f"a tensor of shape {shape} is no picture",
+        found=shape,
+        wanted=("(channels, height, width)", "(number, channels, height, width)", "(height, width)"),
+        remedy=f"move its channels to the front: tensor.permute({axes})"
+        if channels_last
+        else "give (channels, height, width) with 1, 3 or 4 channels, or a batch of them",
+    )

@@ -1,0 +1,334 @@
+"""`Upscaler`: upscales pictures with a session whose tile size is fixed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.channels import (
+    BICUBIC_REACH_PX,
+    Planes,
+    frame_of,
+    merge_luma,
+    network_frame,
+    picture_frame,
+    rounded_luma,
+    split_luma,
+)
+from sr_edge.controls import Controls, control_values
+from sr_edge.errors import FrameError, UsageError
+from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_batch, require_frame, require_numbers
+from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
+from sr_edge.runtimes.session import Batch, Session
+from sr_edge.spec import FrameFormat
+from sr_edge.tiling import Samples, output_frame, upscale_frame_in_flight
+from sr_edge.upscaler.conversion import convert, require_order
+
+OnTile = Callable[[int, int], None]
+"""Called after each tile with the number of tiles done and the total of the picture."""
+
+Roi = Region | tuple[int, int, int, int] | str
+"""A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
+
+Kind = TypeVar("Kind")
+
+
+class Upscaler:
+    """Upscales pictures of any size: gray, RGB or RGBA, 8 or 16 bits or float, as arrays, PIL images, tensors or files.
+
+    `sr_edge.open_upscaler` opens one for a bundle, an ONNX file, a checkpoint or a bundled network:
+
+        with sr_edge.open_upscaler("tiny-x2.sredge") as upscaler:
+            large = upscaler("photo.png")
+
+    An upscaler has no state of its own: any number of threads may use it at the same time.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        overlap_px: int | None = None,
+        controls: Controls | None = None,
+        *,
+        resources: ExitStack | None = None,
+    ) -> None:
+        """Creates an upscaler for an open session.
+
+        The caller owns the session and must keep it open while the upscaler is in use, unless `resources` closes it.
+
+        Args:
+            session: An open engine. As many tiles are in flight as it has slots.
+            overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
+            controls: Values of the network's controls; those not named take their defaults.
+            resources: An exit stack that is closed together with the upscaler.
+
+        Raises:
+            UsageError: An unknown control, or a value out of its range; or a path or bundle instead of a session.
+        """
+        if not hasattr(session, "spec"):
+            raise UsageError(
+                f"a {type(session).__name__} is no session",
+                found=type(session).__name__,
+                wanted="Session",
+                remedy="call sr_edge.open_upscaler(...), which takes the path of a bundle or an ONNX file, or "
+                "sr_edge.open_frame_session(...)",
+            )
+        self._session = session
+        self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
+        self._controls = control_values(session.spec.controls, controls)
+        self._resources = resources or ExitStack()
+
+    @property
+    def scale(self) -> int:
+        """Magnification of the network."""
+        return self._session.spec.scale
+
+    @property
+    def session(self) -> Session:
+        """The session that computes the tiles; its `spec` says which precision runs in which runtime."""
+        return self._session
+
+    def close(self) -> None:
+        """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
+        self._resources.close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._session.spec}, overlap {self._overlap_px} px>"
+
+    @overload
+    def __call__(
+        self, picture: str | Path, *, order: str = "rgb", roi: Roi | None = None, on_tile: OnTile | None = None
+    ) -> npt.NDArray[Any]: ...
+
+    @overload
+    def __call__(
+        self, picture: Kind, *, order: str = "rgb", roi: Roi | None = None, on_tile: OnTile | None = None
+    ) -> Kind: ...
+
+    def __call__(
+        self, picture: object, *, order: str = "rgb", roi: Roi | None = None, on_tile: OnTile | None = None
+    ) -> object:
+        """Upscales a picture, or several, and gives back the kind that it got.
+
+        The pixels are those that `sr-edge upscale` writes for the same picture, in all kinds.
+
+        Args:
+            picture: One of the following.
+
+                - A numpy array (height, width) or (height, width, 1) gray, (height, width, 3) RGB or (height, width, 4)
+                  RGB with straight alpha; or a batch of them (number, height, width, channels). uint8, uint16, or float
+                  in the range 0-1. Layout, shape and type stay the same; floats are computed as 16-bit samples, in
+                  steps of 1/65535.
+                - A PIL image. The modes L, LA, RGB, RGBA and I;16 stay the same; a palette, CMYK or YCbCr becomes RGB,
+                  or RGBA where it has transparency, and a bilevel image L. It is turned upright as its EXIF data say.
+                - A tensor of PyTorch on the CPU, (channels, height, width), a batch of them, or (height, width); uint8,
+                  or float in the range 0-1.
+                - The path of a picture file. The result is a numpy array: (height, width) for gray, else (height,
+                  width, 3 RGB or 4 RGB with alpha), uint8 or uint16. `sr_edge.upscale_file` writes a file, which keeps
+                  metadata and colour profile.
+                - A `Picture`.
+                - A list or tuple of these.
+            order: "bgr" for arrays and tensors whose first channel is blue, as OpenCV has them.
+            roi: The part (x, y, width, height) to upscale, in pixels of the picture; None for all of it. Only the tiles
+                that it touches are computed, and the result is exactly that part of the whole result.
+            on_tile: Called after each tile of each picture.
+
+        Returns:
+            The upscaled picture; a new array, image or tensor.
+
+        Raises:
+            FrameError: It is no picture: another type, shape or kind of samples, NaN, values out of range, a tensor on
+                a GPU, an empty array, a file that cannot be read. Or it has 16 bits, and the session's graph takes
+                8-bit input.
+            UsageError: The order or the part is unknown, or the part extends beyond the picture.
+            TileError: The overlap does not fit the session's tile.
+            EngineError: The runtime failed.
+        """
+        require_order(order)
+        region = None if roi is None else Region.of(roi)
+        if isinstance(picture, list | tuple):
+            return type(picture)([self._one_of_several(*each, order, region, on_tile) for each in enumerate(picture)])
+        return self._converted(picture, order, region, on_tile)
+
+    def _one_of_several(
+        self, index: int, picture: object, order: str, region: Region | None, on_tile: OnTile | None
+    ) -> object:
+        try:
+            return self._converted(picture, order, region, on_tile)
+        except FrameError as error:
+            problem = f"picture {index} of the list: {error.problem}"
+            raise FrameError(problem, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
+
+    def _converted(self, picture: object, order: str, region: Region | None, on_tile: OnTile | None) -> object:
+        given = convert(picture, order)
+        return given.restore(self.upscale_picture(each, on_tile, region) for each in given.pictures)
+
+    def upscale(
+        self, frame_hwc: Frame, out: Frame | None = None, on_tile: OnTile | None = None, roi: Roi | None = None
+    ) -> Frame:
+        """Upscales one frame, without conversion from other kinds of pictures.
+
+        Args:
+            frame_hwc: uint8 or uint16 (height, width, 3) RGB or (height, width, 1) gray; for a network with four
+                channels also (height, width, 4) RGB with straight alpha. `sr_edge.channels` describes how networks with
+                one, three and four channels receive them.
+            out: Array for the result; None allocates one.
+            on_tile: Called after each tile.
+            roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
+
+        Returns:
+            `out`, or a new frame of the same type and channels, `scale` times as large.
+
+        Raises:
+            FrameError: `frame_hwc` is not a valid frame, it has 16 bits and the session's graph takes 8-bit input, or
+                it has alpha and the network does not take it.
+            UsageError: the part extends beyond the frame.
+            TileError: the overlap does not fit the session's tile.
+            EngineError: the runtime failed.
+        """
+        require_frame(frame_hwc)
+        region = None if roi is None else Region.of(roi)
+        if region is not None:
+            region.require_within(*frame_hwc.shape[:2])
+        spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
+        if is_deep and spec.io is FrameFormat.UINT8_NHWC:
+            raise FrameError(
+                "the picture has 16 bits, but the graph of this session takes 8-bit frames",
+                found=16,
+                wanted=8,
+                remedy="open the session with the float graph",
+            )
+        if spec.channels == 1 and channels == 3:
+            return self._upscale_luma(frame_hwc, out, on_tile, region)
+
+        def submit(tile_hwc: Frame) -> int:
+            frame = network_frame(tile_hwc, spec.channels)
+            frames = batch_from_frame(frame) if is_deep else cast(npt.NDArray[np.uint8], frame)
+            return self._session.submit(frames, self._controls)
+
+        def result(ticket: int) -> Frame:
+            upscaled = self._session.result(ticket)
+            frame = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
+            return picture_frame(frame, channels)
+
+        return self._in_tiles(frame_hwc, submit, result, out, on_tile, region)
+
+    def _upscale_luma(
+        self, rgb_hwc: Frame, out: Frame | None, on_tile: OnTile | None, region: Region | None = None
+    ) -> Frame:
+        """Upscales the luma with the network and the chroma by bicubic interpolation.
+
+        The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
+        """
+        luma, chroma = split_luma(rgb_hwc)
+        # The chroma at the edge of the region depends on samples beyond it.
+        window = None if region is None else region.grown(BICUBIC_REACH_PX, *rgb_hwc.shape[:2])
+
+        def submit(tile_hwc: Planes) -> int:
+            return self._session.submit(np.ascontiguousarray(tile_hwc.transpose(2, 0, 1)[np.newaxis]), self._controls)
+
+        def result(ticket: int) -> Planes:
+            upscaled = cast(Batch, self._session.result(ticket))
+            require_numbers(upscaled)
+            return np.asarray(np.clip(upscaled[0].transpose(1, 2, 0), 0.0, 1.0))
+
+        if rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph:
+            upscaled: Planes | Frame = self.upscale(rounded_luma(luma), on_tile=on_tile, roi=window)
+        else:
+            upscaled = self._in_tiles(luma, submit, result, None, on_tile, window)
+        if region is None or window is None:
+            return merge_luma(upscaled, chroma, self.scale, output_frame(rgb_hwc, self.scale, out))
+        merged = merge_luma(
+            upscaled, window.cut(chroma), self.scale, output_frame(window.cut(rgb_hwc), self.scale, None)
+        )
+        out = output_frame(region.cut(rgb_hwc), self.scale, out)
+        np.copyto(out, region.relative_to(window).cut(merged, self.scale))
+        return out
+
+    def _in_tiles(
+        self,
+        frame_hwc: Samples,
+        submit: Callable[[Samples], int],
+        result: Callable[[int], Samples],
+        out: Samples | None,
+        on_tile: OnTile | None,
+        region: Region | None,
+    ) -> Samples:
+        spec = self._session.spec
+        return upscale_frame_in_flight(
+            frame_hwc,
+            submit,
+            result,
+            in_flight=spec.slots,
+            tile=spec.tile,
+            scale=spec.scale,
+            overlap_px=self._overlap_px,
+            out=out,
+            on_tile=on_tile,
+            region=region,
+        )
+
+    def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
+        """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
+
+        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`. A network with four channels
+        upscales the opacity itself, together with the colours, so that once is enough.
+
+        Args:
+            picture: A picture of any size.
+            on_tile: Called after each tile.
+            roi: The part of the picture to upscale, as in a call of the upscaler.
+
+        Raises:
+            FrameError, UsageError, TileError, EngineError: as `upscale`, and FrameError where memory is too short.
+        """
+        region = None if roi is None else Region.of(roi)
+        try:
+            return self._upscale_with_opacity(picture, on_tile, region)
+        except MemoryError as error:
+            raise FrameError(
+                f"not enough memory to upscale a picture of {picture.width}x{picture.height} pixels {self.scale} times",
+                found=(picture.height, picture.width),
+                remedy="cut it into smaller pictures",
+            ) from error
+
+    def _upscale_with_opacity(self, picture: Picture, on_tile: OnTile | None, region: Region | None) -> Picture:
+        if picture.alpha is None:
+            return replace(picture, pixels=self.upscale(picture.pixels, on_tile=on_tile, roi=region))
+        if self._session.spec.channels == 4:
+            return self._upscale_four_channels(picture, on_tile, region)
+
+        passes, done_passes = count_passes(picture.alpha), itertools.count()
+
+        def upscale(frame_hwc: Frame) -> Frame:
+            before = next(done_passes)
+            report = on_tile and (lambda done, total: on_tile(before * total + done, passes * total))
+            return self.upscale(frame_hwc, on_tile=report, roi=region)
+
+        pixels, alpha = upscale_with_alpha(upscale, picture.pixels, picture.alpha, self.scale, region)
+        return replace(picture, pixels=pixels, alpha=alpha)
+
+    def _upscale_four_channels(self, picture: Picture, on_tile: OnTile | None, region: Region | None) -> Picture:
+        """Upscales colours and alpha together with a network of four channels.
+
+        The network gets the visible colours under the transparent pixels, too, so that hidden ones have no effect.
+        """
+        upscaled = self.upscale(frame_of(with_visible_colours(picture)), on_tile=on_tile, roi=region)
+        pixels = np.ascontiguousarray(picture_frame(upscaled, picture.pixels.shape[2]))
+        return replace(picture, pixels=pixels, alpha=np.ascontiguousarray(upscaled[..., 3]))
