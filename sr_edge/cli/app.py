@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sr_edge.cli.checks import CheckedCommand, checking_values
+from sr_edge.cli.config_file import configurable
 from sr_edge.cli.measure.bench import bench
 from sr_edge.cli.measure.compare import compare
 from sr_edge.cli.measure.doctor import doctor
@@ -26,33 +29,39 @@ from sr_edge.cli.run.preview import preview
 from sr_edge.cli.run.stream import stream
 from sr_edge.cli.run.upscale import upscale
 
-COMMANDS = (
-    models,
-    doctor,
-    export,
-    calibrate,
-    deploy,
-    compile_engine,
-    inspect,
-    selftest,
-    upscale,
-    stream,
-    preview,
-    gst_install,
-    bench,
-    evaluate,
-    compare,
-    train,
-    export_triton,
-    export_trtexec,
-)
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Prepare": (models, inspect, deploy, export, calibrate, train),
+    "Run": (upscale, stream, preview),
+    "Measure": (doctor, selftest, bench, evaluate, compare),
+    "Hand over": (compile_engine, export_triton, export_trtexec, gst_install),
+}
+"""The commands as the help groups them."""
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+CONFIGURABLE = (deploy, export, calibrate, train, upscale, stream, preview, bench, evaluate)
+"""The commands with many options, which `--config` can read from a file."""
+
+
+class GroupedCommands(TyperGroup):
+    """A list of commands in groups, with whole summaries; click cuts them at the end of a line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, commands in GROUPS.items():
+            names = map(command_name, commands)
+            with formatter.section(title):
+                formatter.write_dl([(name, str(self.commands[name].help).partition("\n\n")[0]) for name in names])
+
+
+def command_name(command: Callable[..., None]) -> str:
+    """The name of a command on the command line."""
+    return command.__name__.replace("_", "-")
+
 
 app = typer.Typer(
     name="sr-edge",
+    cls=GroupedCommands,
     help="Take super-resolution models from a PyTorch checkpoint to a verified INT8 deployment.",
     no_args_is_help=True,
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -74,5 +83,5 @@ def _global_options(
 
 
 for command in COMMANDS:
-    name = command.__name__.replace("_", "-")
-    app.command(name, cls=CheckedCommand)(checking_values(refusing_addresses(command)))
+    function = configurable(command) if command in CONFIGURABLE else command
+    app.command(command_name(command), cls=CheckedCommand)(checking_values(refusing_addresses(function)))

@@ -12,6 +12,8 @@ from typer.core import TyperArgument, TyperCommand
 
 from sr_edge.bundle import is_bundle_folder
 from sr_edge.camera.address import scheme_of
+from sr_edge.cli.config_file import with_config
+from sr_edge.cli.error_document import current_state
 from sr_edge.cli.options import shown_name
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind
@@ -19,12 +21,12 @@ from sr_edge.spec import Precision
 
 INPUTS = frozenset(
     ("bundle", "model", "source", "images", "hr", "lr", "data", "val", "weights", "blend", "recipe", "vgg", "fallback")
-) | frozenset(("first", "second", "engine", "trust_engine"))
+) | frozenset(("first", "second", "engine", "trust_engine", "config"))
 """Parameters of commands that name files or folders to read."""
 
 OUTPUTS = frozenset(
     ("out", "target", "sink", "csv", "stats_json", "picture", "cache", "repository", "graph")
-) | frozenset(("timing_cache", "folder"))
+) | frozenset(("timing_cache", "folder", "save_config"))
 """Parameters of commands that name files or folders to write."""
 
 _NAMES_OR_FILES = frozenset(("model", "first", "second"))
@@ -36,9 +38,11 @@ _SUFFIX_SEPARATORS = "@:="
 
 
 class CheckedCommand(TyperCommand):
-    """A command that refuses empty values, which as a path would be the current folder."""
+    """A command that reads its `--config`, and refuses empty values, which as a path would be the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = with_config(self, ctx, args)
+        current_state().arguments = tuple(args)
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         for parameter in self.params:
             values = given.get(parameter.name or "")

@@ -18,10 +18,12 @@ class CommandState:
     Attributes:
         stage: the last stage that reported progress; None before the first one.
         printed: whether the result is already on stdout.
+        arguments: the words of the command, those of its `--config` included; empty before they were parsed.
     """
 
     stage: str | None = None
     printed: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 _STATE: ContextVar[CommandState | None] = ContextVar("state of the running command", default=None)

@@ -163,6 +163,7 @@ def _os_failure(error: OSError) -> Failure:
 
 def _report(failure: Failure, arguments: Sequence[str], state: CommandState) -> int:
     """Prints the line and, where it was asked for and stdout has no result, the document; returns the exit code."""
+    arguments = [*arguments, *state.arguments]
 
     def hide(text: str) -> str:
         return message_without_secrets(text, arguments)

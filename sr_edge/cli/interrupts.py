@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TypeVar
 
@@ -79,6 +79,29 @@ def interrupt_once() -> Callable[[], None]:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, interrupt)
     return unwind
+
+
+@contextmanager
+def ending_on_signal() -> Iterator[Callable[[], bool]]:
+    """Within the block, Ctrl-C or SIGTERM asks for the end of the work; a second one ends the process at once.
+
+    Yields:
+        A function that tells whether the end was asked for, to call again and again during the work.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # Only a list is changed: the work may hold any lock at this moment, in this very thread.
+        if received:
+            os._exit(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
+        received.append(number)
+
+    previous = {name: signal.signal(name, on_signal) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

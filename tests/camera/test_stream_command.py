@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sr_edge.camera.pipeline.statistics import StreamStatistics
+from sr_edge.camera.pipeline.statistics import StreamReport, StreamStatistics
 from sr_edge.cli.run.stream_display import live_line, summary
+from sr_edge.runtimes.measure.sensors import Readings
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
@@ -54,7 +60,12 @@ def test_a_file_into_a_file(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path:
     assert document["policy"] == "block"
     assert document["session"]["ran"] == "fp32"
     assert set(report["latency"]) == {"count", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"}
-    assert json.loads(figures.read_text(encoding="utf-8"))["frames_out"] == COUNT
+    written = json.loads(figures.read_text(encoding="utf-8"))
+    assert (written["policy"], written["session"]) == (document["policy"], document["session"])
+    assert {name: written[name] for name in report if not name.endswith(("_c", "_w"))} == {
+        name: value for name, value in report.items() if not name.endswith(("_c", "_w"))
+    }
+    assert (report["input_size"], report["output_size"]) == ([WIDTH, HEIGHT], [2 * WIDTH, 2 * HEIGHT])
 
 
 def test_figures_that_find_no_room_do_not_cost_the_summary(clip: Path, bundle: Path, tmp_path: Path) -> None:
@@ -103,22 +114,57 @@ def test_options_reach_the_loop(sr_edge: SrEdge, clip: Path, bundle: Path) -> No
     assert done.code == 0, done.stderr
     report = json.loads(done.stdout)["stream"]
     assert (report["bicubic_frames"], report["fallback_frames"], report["frames_out"]) == (COUNT - COUNT // 4, 0, COUNT)
+    counts = {name: times["count"] for name, times in report["latencies"].items()}
+    assert counts == {"model": COUNT // 4, "bicubic": COUNT - COUNT // 4}
+    assert (report["stages"]["infer"]["count"], report["stages"]["bicubic"]["count"]) == tuple(counts.values())
+
+
+def started_stream(*arguments: str | Path) -> subprocess.Popen[str]:
+    """A stream in a process of its own that has upscaled its first frame."""
+    command = [str(SR_EDGE), "stream", *map(str, arguments), "--runtime", "onnxruntime"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    process: subprocess.Popen[str] = subprocess.Popen(command, **pipes)
+    assert process.stderr is not None
+    while (line := process.stderr.readline()) and not line.startswith("in "):
+        pass
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_a_signal_ends_it_as_the_end_of_the_source_does(bundle: Path, tmp_path: Path, number: int) -> None:
+    out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
+    with started_stream(bundle, "test:64x48@30", out, "--stats-json", figures) as process:
+        process.send_signal(number)
+        shown, said = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, said
+    assert "64x48 -> 128x96" in shown
+    assert len(read_clip(out)) == json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
-def test_a_signal_ends_it_with_a_file_that_plays(bundle: Path, tmp_path: Path, number: int, code: int) -> None:
-    out, figures = tmp_path / "out.mp4", tmp_path / "figures.json"
-    command: list[str | Path] = [SR_EDGE, "stream", bundle, "test:64x48@30", out, "--runtime", "onnxruntime"]
-    process = subprocess.Popen(
-        [*command, "--stats-json", figures], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stderr is not None
-        process.stderr.readline()  # the first line of figures: it runs
+def test_a_second_signal_ends_it_at_once(bundle: Path, number: int, code: int) -> None:
+    """Nobody reads the output: the stream cannot end by itself."""
+    with started_stream(bundle, "test:64x48@30", "-") as process:
         process.send_signal(number)
-        _, said = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == code, said
-    assert len(read_clip(out)) == json.loads(figures.read_text(encoding="utf-8"))["frames_out"] > 0
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.6)
+        process.send_signal(number)
+        assert process.wait(TIMEOUT_S) == code
+        process.communicate()
+
+
+def test_a_duration_ends_it_as_the_end_of_the_source_does(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = sr_edge("stream", bundle, "test:64x48@30", out, *ON, "--duration", "0.5", "--json")
+    assert done.code == 0, done.stderr
+    assert 0 < json.loads(done.stdout)["stream"]["frames_out"] == len(read_clip(out))
+
+
+@pytest.mark.parametrize("duration", ["0", "-1", "nan", "inf", "1e30", "soon"])
+def test_nonsense_is_no_duration(sr_edge: SrEdge, bundle: Path, duration: str) -> None:
+    done = sr_edge("stream", bundle, "test:64x48@30", "null", "--duration", duration)
+    assert done.code == 2
+    assert "--duration" in done.error
 
 
 def test_the_loss_of_a_camera_is_among_the_figures(bundle: Path, tmp_path: Path) -> None:
@@ -275,20 +321,65 @@ main()
     assert "frames in" in done.stdout, "what it did until then is shown all the same"
 
 
-def test_the_live_line_and_the_summary() -> None:
+def a_report(upscalers: tuple[str, ...] = ("model",)) -> StreamReport:
     statistics = StreamStatistics()
-    assert "in 0.0/s out 0.0/s | dropped 2" in live_line(statistics.report(dropped=2))
-    for _ in range(3):
+    for upscaler in upscalers:
         statistics.record_input(1.0)
         statistics.record_stage("infer", 8.0)
-        statistics.record_output(12.0)
+        statistics.record_output(12.0, upscaler)
+    statistics.record_sizes((640, 360), (1280, 720))
     statistics.increment("failed")
     report = statistics.report(dropped=2, queued=1, reconnections=1)
-    line = live_line(report, 54.4, 11.26)
-    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | infer 8." in line
+    return replace(report, recent_fps_in=30.0, recent_fps_out=30.0)
+
+
+def test_the_live_line_and_the_summary() -> None:
+    assert "in 0.0/s out 0.0/s | dropped 2" in live_line(StreamStatistics().report(dropped=2))
+    line = live_line(a_report(), Readings(54.4, 11.26))
+    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | queue 1" in line
+    assert "infer" not in line
+    assert "| infer 8." in live_line(a_report(), with_stages=True)
     assert line.endswith("| queue 1 | 54 °C | 11.3 W")
-    text = summary(report)
-    assert text.startswith("3 frames in, 3 out in ")
+    text = summary(a_report())
+    assert text.startswith("1 frames in, 1 out in ")
     assert "2 dropped, 1 failed" in text
-    assert "latency ms: p50 12.0, p95 12.0, p99 12.0, longest 12.0" in text
+    assert "model: 1 of 1 frames, latency ms: p50 12.0, p95 12.0, p99 12.0, longest 12.0" in text
     assert text.endswith("the source was opened again 1 times")
+
+
+def test_frames_of_the_model_and_bicubic_ones_are_apart() -> None:
+    report = a_report(("model", "bicubic", "bicubic"))
+    assert "model 1 of 3, p50 12 ms | bicubic 2 of 3, p50 12 ms" in live_line(report)
+    assert [line.partition(",")[0] for line in summary(report).splitlines()[2:4]] == [
+        "model: 1 of 3 frames",
+        "bicubic: 2 of 3 frames",
+    ]
+
+
+@pytest.mark.parametrize("with_stages", [False, True])
+@pytest.mark.parametrize("width", [20, 40, 60, 79, 120])
+def test_the_live_line_fits_and_cuts_no_part(width: int, with_stages: bool) -> None:
+    report, readings = a_report(("model", "bicubic")), Readings(54.4, 11.26)
+    parts = live_line(report, readings, width, with_stages).split(" | ")
+    assert len(" | ".join(parts)) <= width
+    whole = live_line(report, readings, with_stages=with_stages).split(" | ")
+    assert parts == [part for part in whole if part in parts]
+    assert parts[0] == "in 30.0/s out 30.0/s"
+
+
+def test_a_narrow_terminal_gets_one_line(bundle: Path) -> None:
+    """The command runs on a pseudo-terminal of 60 columns; no line that is replaced is longer than that."""
+    main, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    command = [str(SR_EDGE), "stream", str(bundle), "test:64x48@30", "null", *ON, "--duration", "1.2"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    with subprocess.Popen(
+        command, stderr=terminal, stdout=subprocess.PIPE, env={**environment, "TERM": "xterm"}
+    ) as done:
+        done.communicate(timeout=TIMEOUT_S)
+    os.close(terminal)
+    with os.fdopen(main, "rb") as screen, suppress(OSError):  # the end of a closed terminal is an error
+        shown = screen.read1(1 << 16).decode()
+    lines = [line for line in shown.split("\r\x1b[K") if line.startswith("in ")]
+    assert lines
+    assert max(map(len, lines)) < 60

@@ -83,7 +83,7 @@ def test_every_command_is_in_the_table() -> None:
     assert set(COMPLETE) == set(COMMANDS)
     assert {name for name, _ in WRITING_OPTIONS} | {name for name, _ in WRITING_ARGUMENTS} == {
         "export", "calibrate", "deploy", "compile", "upscale", "stream", "bench", "compare", "train",
-        "export-triton", "export-trtexec", "gst-install",
+        "export-triton", "export-trtexec", "gst-install", "preview", "evaluate",
     }  # fmt: skip
 
 

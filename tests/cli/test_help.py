@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from sr_edge.cli.app import COMMANDS, app
+from sr_edge.cli.app import COMMANDS, GROUPS, app
 from tests.command_line import SrEdge
 
 NAMES = [command.__name__.replace("_", "-") for command in COMMANDS]
+SR_EDGE = Path(sys.executable).with_name("sr-edge")
 WITHOUT_MODEL = {"models", "doctor", "gst-install"}
 GROUP: Any = typer.main.get_command(app)  # typer's own copy of click, or click itself: it depends on the release
 
@@ -20,11 +25,59 @@ def parameters(command: str) -> dict[str, Any]:
     return {parameter.name: parameter for parameter in GROUP.commands[command].params}
 
 
-def test_the_list_of_commands_cuts_no_description(sr_edge: SrEdge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    listed = sr_edge("--help").stdout
-    assert all(f"  {name} " in listed for name in NAMES)
-    assert "..." not in listed.partition("Commands:")[2]
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_commands_are_grouped_and_no_summary_is_cut(
+    sr_edge: SrEdge, monkeypatch: pytest.MonkeyPatch, columns: int, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = sr_edge(*arguments).stdout
+    assert max(map(len, shown.splitlines())) <= columns
+    places = [shown.index(f"\n{title}:\n") for title in GROUPS]
+    assert places == sorted(places)
+    listed = " ".join(shown[places[0] :].split())
+    for name in NAMES:
+        summary = " ".join(GROUP.commands[name].help.partition("\n\n")[0].split())
+        assert summary.endswith(".")
+        assert f"{name} {summary}" in listed
+
+
+def completed(shell: str, words: str) -> str:
+    """What the shell is offered for the last word."""
+    environment = {**os.environ, "_SR_EDGE_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
+    environment |= {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = subprocess.run(["sr-edge"], executable=SR_EDGE, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_and_values(shell: str) -> None:
+    assert "calibrate" in completed(shell, "sr-edge cali")
+    assert "--max-drop-db" in completed(shell, "sr-edge deploy --max")
+    precisions = completed(shell, "sr-edge stream --precision f")
+    assert "fp16" in precisions and "int8" not in precisions
+
+
+def test_bash_completes_by_the_script_that_is_shown(tmp_path: Path) -> None:
+    """Bash runs the script as it would at a prompt; without an offer of ours it completes names of files."""
+    environment = {**os.environ, "PATH": f"{SR_EDGE.parent}:{os.environ['PATH']}"}
+    shown = subprocess.run(
+        [SR_EDGE], env={**environment, "_SR_EDGE_COMPLETE": "source_bash"}, capture_output=True, text=True, check=True
+    )
+    script = tmp_path / "completion.bash"
+    script.write_text(shown.stdout, encoding="utf-8")
+    commands = f"""
+source {script}
+complete -p sr-edge
+COMP_WORDS=(sr-edge str) COMP_CWORD=1
+$(complete -p sr-edge | sed 's/.*-F \\([^ ]*\\).*/\\1/') sr-edge str sr-edge
+echo "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "-c", commands], env=environment, capture_output=True, text=True, check=True)
+    declared, *offered = done.stdout.splitlines()
+    assert "-o default" in declared
+    assert offered == ["stream"]
 
 
 @pytest.mark.parametrize("command", NAMES)

@@ -12,7 +12,7 @@ from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.fallback import FallbackController
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, FrameUpscaler
 from sr_edge.camera.pipeline.options import LoopOptions
-from sr_edge.camera.pipeline.statistics import StreamStatistics
+from sr_edge.camera.pipeline.statistics import BICUBIC, FALLBACK, MODEL, StreamStatistics
 from sr_edge.camera.pipeline.watchdog import Watchdog
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 
@@ -116,9 +116,10 @@ class FrameStages:
         self._statistics.record_stage("wait", (self._clock() - frame.captured_ns) / 1e6)
         with self._tolerating_failures(frame):
             like = self._region_of(frame)
-            with self._timed("prepare"):
+            kind = self._kind_of(upscaler)
+            with self._timed("prepare" if kind == MODEL else None):
                 prepared = upscaler.prepare(like)
-            with self._timed("infer"), self._in_engine(upscaler):
+            with self._timed("infer" if kind == MODEL else kind), self._in_engine(upscaler):
                 return InferredFrame(like, upscaler.infer(prepared), upscaler)
         return None
 
@@ -143,8 +144,9 @@ class FrameStages:
             StreamError: too many frames in a row have failed.
         """
         with self._tolerating_failures(inferred.like):
-            with self._timed("finish"):
+            with self._timed("finish" if inferred.upscaler is self._model else None):
                 frame = inferred.upscaler.finish(inferred.upscaled, inferred.like)
+            self._statistics.record_sizes((inferred.like.width, inferred.like.height), (frame.width, frame.height))
             self._has_result = True
             if inferred.upscaler is self._bicubic:
                 # Does not end a row of failures: a bicubic frame does not show that the model works.
@@ -170,7 +172,7 @@ class FrameStages:
         """Records that the sink has taken a frame. Called by the consumer's thread only."""
         now_ns = self._clock()
         latency_ms = (now_ns - result.frame.captured_ns) / 1e6
-        self._statistics.record_output(latency_ms)
+        self._statistics.record_output(latency_ms, self._kind_of(result.upscaler))
         if self._controller is not None and result.upscaler is not self._bicubic:
             self._controller.observe(latency_ms, result.upscaler is self._options.fallback, now_ns / 1e9)
 
@@ -230,10 +232,16 @@ class FrameStages:
                 ) from error
             self._options.event_log.record(f"frame {frame.sequence} was skipped: {str(error) or type(error).__name__}")
 
+    def _kind_of(self, upscaler: FrameUpscaler) -> str:
+        return BICUBIC if upscaler is self._bicubic else FALLBACK if upscaler is self._options.fallback else MODEL
+
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: str | None) -> Iterator[None]:
+        """Records the duration of the block; None records nothing."""
         started_s = time.perf_counter()
         yield
+        if stage is None:
+            return
         self._statistics.record_stage(stage, 1e3 * (time.perf_counter() - started_s))
 
 

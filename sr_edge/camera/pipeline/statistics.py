@@ -16,6 +16,9 @@ _BUCKETS = 1200
 """From 0.01 ms in steps of 2 % to more than a day."""
 _RECENT_S = 2.0
 
+MODEL, FALLBACK, BICUBIC = "model", "fallback", "bicubic"
+"""What upscaled a frame: the model, the fallback while the model is too slow, or bicubic interpolation (`every`)."""
+
 
 @dataclass(frozen=True)
 class LatencySummary:
@@ -74,8 +77,11 @@ class StreamReport:
         recent_fps_in: frames in per second, over the last seconds.
         recent_fps_out: frames out per second, over the last seconds.
         latency: the time from capture until the sink has taken the frame.
-        stages: durations by stage; `source` includes waiting for frames, `wait` is from capture until the model takes
-            the frame.
+        latencies: the same for the frames of each upscaler: "model", "fallback" and "bicubic". Each has the number of
+            its frames.
+        stages: durations by stage; `source` includes waiting for frames, `wait` is from capture until an upscaler
+            takes the frame. `prepare`, `infer` and `finish` are those of the model; `fallback` and `bicubic` replace
+            `infer` for frames that these upscaled.
         queued: frames that wait for the model.
         fallback_frames: frames upscaled by the fallback.
         bicubic_frames: frames between those of the model that were upscaled by bicubic interpolation (`every`).
@@ -84,6 +90,8 @@ class StreamReport:
         sink_reconnections: how often the sink was opened again.
         unreadable_packets: packets of the source that could not be decoded.
         events: the recorded events, oldest first.
+        input_size: width and height of the frames, or of the region, that are upscaled; None before the first one.
+        output_size: width and height of the upscaled frames; None before the first one.
     """
 
     seconds: float
@@ -96,6 +104,7 @@ class StreamReport:
     recent_fps_in: float
     recent_fps_out: float
     latency: LatencySummary | None
+    latencies: Mapping[str, LatencySummary]
     stages: Mapping[str, LatencySummary]
     queued: int
     fallback_frames: int
@@ -105,6 +114,8 @@ class StreamReport:
     sink_reconnections: int
     unreadable_packets: int
     events: tuple[str, ...] = field(default=())
+    input_size: tuple[int, int] | None = None
+    output_size: tuple[int, int] | None = None
 
 
 class _Rate:
@@ -134,7 +145,9 @@ class StreamStatistics:
         self._started_s = time.monotonic()
         self._in, self._out = _Rate(), _Rate()
         self._latency = DurationHistogram()
+        self._latencies: dict[str, DurationHistogram] = {}
         self._stages: dict[str, DurationHistogram] = {}
+        self._sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._counts = {"failed": 0, "fallback_frames": 0, "bicubic_frames": 0, "fallback_switches": 0}
 
     def record_input(self, source_ms: float) -> None:
@@ -143,11 +156,16 @@ class StreamStatistics:
             self._in.add()
         self.record_stage("source", source_ms)
 
-    def record_output(self, latency_ms: float) -> None:
-        """Records a frame that the sink has taken."""
+    def record_output(self, latency_ms: float, upscaler: str = MODEL) -> None:
+        """Records a frame that the sink has taken, and whether the model, the fallback or bicubic upscaled it."""
         with self._lock:
             self._out.add()
             self._latency.add(latency_ms)
+            self._latencies.setdefault(upscaler, DurationHistogram()).add(latency_ms)
+
+    def record_sizes(self, input_size: tuple[int, int], output_size: tuple[int, int]) -> None:
+        """Records width and height of a frame before and after upscaling."""
+        self._sizes = (input_size, output_size)
 
     def record_stage(self, name: str, duration_ms: float) -> None:
         """Records how long a stage took for one frame."""
@@ -172,7 +190,7 @@ class StreamStatistics:
         """A report with the counters of this object, and those that others keep."""
         with self._lock:
             seconds = time.monotonic() - self._started_s
-            stages = {name: histogram.summary() for name, histogram in self._stages.items()}
+            input_size, output_size = self._sizes or (None, None)
             return StreamReport(
                 seconds=seconds,
                 frames_in=self._in.count,
@@ -184,7 +202,8 @@ class StreamStatistics:
                 recent_fps_in=self._in.recent(),
                 recent_fps_out=self._out.recent(),
                 latency=self._latency.summary(),
-                stages={name: summary for name, summary in stages.items() if summary is not None},
+                latencies=_summaries(self._latencies),
+                stages=_summaries(self._stages),
                 queued=queued,
                 fallback_frames=self._counts["fallback_frames"],
                 bicubic_frames=self._counts["bicubic_frames"],
@@ -193,4 +212,11 @@ class StreamStatistics:
                 sink_reconnections=sink_reconnections,
                 unreadable_packets=unreadable_packets,
                 events=events,
+                input_size=input_size,
+                output_size=output_size,
             )
+
+
+def _summaries(histograms: Mapping[str, DurationHistogram]) -> dict[str, LatencySummary]:
+    summaries = {name: histogram.summary() for name, histogram in histograms.items()}
+    return {name: summary for name, summary in summaries.items() if summary is not None}

@@ -20,6 +20,7 @@ from sr_edge.camera.media.conversion import reformatted
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.camera.pipeline.loop import Loop
 from sr_edge.camera.pipeline.options import LoopOptions
+from sr_edge.camera.pipeline.statistics import StreamReport
 from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.preview.engines import EngineOption, FrameRecord, SwitchableFrameUpscaler
 from sr_edge.camera.protocols import Source
@@ -192,6 +193,10 @@ class PreviewStream:
                 expected = isinstance(error, SrEdgeError)
                 self._problem = str(error) if expected else f"unexpected {type(error).__name__}: {error}"
                 self._on_event(f"{option.label} cannot be used: {self._problem}")
+
+    def report(self) -> StreamReport:
+        """The statistics of the whole stream so far."""
+        return self._loop.report()
 
     def statistics(self) -> dict[str, object]:
         """The statistics for the page: totals since the start, and the current engine in the last seconds."""

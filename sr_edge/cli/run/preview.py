@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.interrupts import interruptible
+from sr_edge.cli.interrupts import ending_on_signal, interruptible
 from sr_edge.cli.model_argument import (
     AUTO,
     ChannelOrderOption,
@@ -28,7 +28,7 @@ from sr_edge.cli.terminal import print_line
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
-    from sr_edge.camera import Source, SourceOptions
+    from sr_edge.camera import Source, SourceOptions, StreamReport
     from sr_edge.camera.preview.stream import PreviewStream
 
 DEFAULT_PORT = 8770
@@ -137,7 +137,17 @@ def preview(
         stream.start()
         name = socket.gethostname() if host in _ALL_INTERFACES else host
         print_line(f"preview: {access.address(name, server_socket.getsockname()[1])} (Ctrl-C to stop)", sys.stdout)
-        server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
+        with ending_on_signal():  # the server ends by Ctrl-C and SIGTERM, and sends itself the signal once more then
+            server_for(preview_app(stream, stream_info, access)).run(sockets=[server_socket])
+            resources.close()
+            print_line(_end_line(stream.report()), sys.stdout)
+
+
+def _end_line(report: StreamReport) -> str:
+    """The sizes and the numbers of frames of a preview that has ended."""
+    sizes = " -> ".join(f"{width}x{height}" for width, height in filter(None, (report.input_size, report.output_size)))
+    frames = f"{report.frames_in} frames in, {report.frames_out} out, {report.dropped} dropped, {report.failed} failed"
+    return ", ".join(filter(None, (sizes, f"{frames} in {report.seconds:.0f} s")))
 
 
 def _preview_source(text: str, options: SourceOptions, once: bool) -> Source:

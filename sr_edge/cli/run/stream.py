@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_edge.cli.interrupts import interruptible
+from sr_edge.cli.interrupts import ending_on_signal, interruptible
 from sr_edge.cli.model_argument import (
     AUTO,
     ChannelOrderOption,
@@ -32,6 +33,7 @@ from sr_edge.cli.options import (
 from sr_edge.cli.run.stream_options import (
     CodecOption,
     DeinterlaceOption,
+    DurationOption,
     EncodeOption,
     EveryOption,
     FallbackOption,
@@ -50,6 +52,7 @@ from sr_edge.cli.run.stream_options import (
     SlotsOption,
     SourceArgument,
     StatsJsonOption,
+    VerboseOption,
     parse_pixel_format,
     read_pairs,
 )
@@ -73,8 +76,8 @@ if TYPE_CHECKING:
         VideoFrame,
     )
     from sr_edge.cli.output import ShowResult
-    from sr_edge.cli.run.stream_display import Display
-    from sr_edge.runtimes import Session, SessionSpec
+    from sr_edge.cli.run.stream_display import Display, StreamTitle
+    from sr_edge.runtimes import Session
 
 
 def stream(
@@ -89,6 +92,8 @@ def stream(
     every: EveryOption = 1,
     fallback: FallbackOption = None,
     max_latency_ms: MaxLatencyMsOption = None,
+    duration: DurationOption = None,
+    verbose: VerboseOption = False,
     stats_json: StatsJsonOption = None,
     raw: RawOption = None,
     rate: RateOption = None,
@@ -131,11 +136,11 @@ def stream(
     from sr_edge.camera.sources.ffmpeg import frame_rate
     from sr_edge.camera.sources.wrappers import CheckedSource
     from sr_edge.cli.output import result_on_stdout
-    from sr_edge.cli.run.stream_display import Display
+    from sr_edge.cli.run.stream_display import Display, StreamTitle
 
     requested_policy = Policy.parse(policy) if policy is not None else None
     routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
-    display = Display(stats_json)
+    display = Display(stats_json, verbose)
     event_log = EventLog(display.show_event)
     source_options = SourceOptions(
         raw=RawFormat.parse(raw) if raw is not None else None,
@@ -158,12 +163,19 @@ def stream(
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
         upscaler = frame_upscaler_for(session, used_policy, controls)
-        check_frame = partial(routing.require_sink_supports, sink, sink_options, upscaler.scale)
+        title = StreamTitle(session.spec, used_policy)
+
+        def check_frame(frame: VideoFrame) -> None:
+            routing.require_sink_supports(sink, sink_options, upscaler.scale, frame)
+            area = routing.region or frame
+            size = area.width, area.height
+            display.show_start(title, size, (upscaler.scale * size[0], upscaler.scale * size[1]))
+
         options = routing.options(used_policy, fallback_session, upscaler.scale, event_log)
         loop = Loop(CheckedSource(opened, check_frame), upscaler, options)
-        show_end = partial(_show_end, None if sink == "-" else show, session.spec, used_policy)
+        show_end = partial(_show_end, None if sink == "-" else show, title, display)
         try:
-            _run(loop, open_sink(sink, opened, sink_options, stdout), display, show_end)
+            _run(loop, open_sink(sink, opened, sink_options, stdout), display, show_end, duration)
         except StageTimeout as error:
             _leave(error)
 
@@ -260,29 +272,60 @@ class _Engines:
         return session
 
 
-def _run(loop: Loop, sink: Sink, display: Display, show_end: Callable[[StreamReport], None]) -> None:
-    """Runs the loop and shows its report, also after an error unless the stream produced no frame."""
+def _run(
+    loop: Loop,
+    sink: Sink,
+    display: Display,
+    show_end: Callable[[StreamReport], None],
+    duration_s: float | None,
+) -> None:
+    """Runs the loop and shows its report, also after an error unless the stream produced no frame.
+
+    Ctrl-C and SIGTERM end the stream as the end of its source does.
+    """
     failed = False
+    with ending_on_signal() as is_end_requested, _stopped_after(duration_s, loop.stop):
+
+        def on_report(report: StreamReport) -> None:
+            display.tick(report)
+            if is_end_requested():
+                loop.stop()
+
+        try:
+            loop.run(sink, on_report)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            report = loop.report()
+            display.end()
+            if report.frames_out or not failed:
+                show_end(report)
+            display.write_file(report)
+
+
+@contextmanager
+def _stopped_after(duration_s: float | None, stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` if the block takes longer than this; never for None."""
+    if duration_s is None:
+        yield
+        return
+    timer = threading.Timer(duration_s, stop)
+    timer.daemon = True
+    timer.start()
     try:
-        loop.run(sink, display.tick)
-    except Exception:
-        failed = True
-        raise
+        yield
     finally:
-        report = loop.report()
-        display.end()
-        if report.frames_out or not failed:
-            show_end(report)
-        display.write_file(report)
+        timer.cancel()
 
 
-def _show_end(show: ShowResult | None, spec: SessionSpec, policy: Policy, report: StreamReport) -> None:
+def _show_end(show: ShowResult | None, title: StreamTitle, display: Display, report: StreamReport) -> None:
     from sr_edge.cli.run.stream_display import summary
 
     if show is None:
-        print_text(summary(report) + "\n")
+        print_text(summary(report, title) + "\n")
     else:
-        show({"session": spec, "policy": str(policy), "stream": report}, summary(report))
+        show({**title.document(), "stream": display.figures(report)}, summary(report, title))
 
 
 @contextmanager

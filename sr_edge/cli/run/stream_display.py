@@ -5,28 +5,59 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.bundle.plain import json_text
-from sr_edge.cli.terminal import is_live_terminal, print_line, replace_line
+from sr_edge.cli.terminal import console_on, is_live_terminal, print_line, replace_line
 from sr_edge.files.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from sr_edge.camera import LatencySummary, StreamReport
-    from sr_edge.runtimes.measure.sensors import Sensors
+    from sr_edge.camera import LatencySummary, Policy, StreamReport
+    from sr_edge.runtimes import SessionSpec
+    from sr_edge.runtimes.measure.sensors import Readings, Sensors
 
 _LINE_EVERY_S = 10.0
 _FILE_EVERY_S = 1.0
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StreamTitle:
+    """What runs in a stream, as its first line and its summary name it."""
+
+    session: SessionSpec
+    policy: Policy
+
+    def line(self, input_size: Size | None, output_size: Size | None) -> str:
+        """Runtime, device, precision, sizes and policy; without sizes if there was no frame."""
+        sizes = f", {_size(input_size)} -> {_size(output_size)}" if input_size and output_size else ""
+        return f"{self.session}{sizes}, policy {self.policy}"
+
+    def document(self) -> dict[str, object]:
+        """The same for JSON."""
+        return {"session": self.session, "policy": str(self.policy)}
 
 
 class Display:
     """Writes to stderr: on a terminal one line that is updated in place, else a line every ten seconds."""
 
-    def __init__(self, stats_json: Path | None, sensors: Sensors | None = None) -> None:
+    def __init__(self, stats_json: Path | None, with_stages: bool = False, sensors: Sensors | None = None) -> None:
+        """Prepares the display.
+
+        Args:
+            stats_json: the file of statistics; None for none.
+            with_stages: whether the line contains the times of the stages.
+            sensors: sensors of temperature and power; None for those of this machine.
+        """
         from sr_edge.runtimes.measure.sensors import Sensors
 
         self._stats_json = stats_json
+        self._with_stages = with_stages
+        self._title: StreamTitle | None = None
         self._sensors = sensors or Sensors()
         self._readings = self._sensors.read()
         self._is_terminal = is_live_terminal(sys.stderr)
@@ -41,23 +72,35 @@ class Display:
                 replace_line("")
             print_line(text)
 
+    def show_start(self, title: StreamTitle, input_size: Size, output_size: Size) -> None:
+        """Prints what runs, at the first frame."""
+        self._title = title
+        self.show_event(title.line(input_size, output_size))
+
     def tick(self, report: StreamReport) -> None:
         """Updates line and file if they are due; call it as often as convenient."""
         now_s = time.monotonic()
         self._readings = self._sensors.read()
         if self._is_terminal or now_s >= self._next_line_s:
             self._next_line_s = now_s + _LINE_EVERY_S
-            line = live_line(report, self._readings.temperature_c, self._readings.power_w)
+            width = console_on(sys.stderr).width - 1 if self._is_terminal else None
+            line = live_line(report, self._readings, width, self._with_stages)
             with self._lock:
                 (replace_line if self._is_terminal else print_line)(line)
         if now_s >= self._next_file_s:
             self._next_file_s = now_s + _FILE_EVERY_S
             self.write_file(report)
 
+    def figures(self, report: StreamReport) -> dict[str, object]:
+        """The statistics as `--json` and `--stats-json` contain them."""
+        return {**vars(report), **vars(self._readings)}
+
     def write_file(self, report: StreamReport) -> None:
+        """Replaces the file of statistics, if there is one."""
         if self._stats_json is not None:
             with whole_file(self._stats_json, is_synced=False) as unfinished:
-                unfinished.write_text(json_text({**vars(report), **vars(self._readings)}), encoding="utf-8")
+                title = self._title.document() if self._title else {}
+                unfinished.write_text(json_text({**title, **self.figures(report)}), encoding="utf-8")
 
     def end(self) -> None:
         """Clears the live line."""
@@ -65,35 +108,67 @@ class Display:
             replace_line("")
 
 
-def live_line(report: StreamReport, temperature_c: float | None = None, power_w: float | None = None) -> str:
-    """Rates over the last seconds, drops, latency, stages, queue, and temperature and power if available."""
+def live_line(
+    report: StreamReport, readings: Readings | None = None, width: int | None = None, with_stages: bool = False
+) -> str:
+    """Rates over the last seconds, drops, latency, queue, and temperature and power if available.
+
+    Args:
+        report: the statistics so far.
+        readings: temperature and power; None for none.
+        width: characters of a line. What does not fit is left out, the least important first; None for no limit.
+        with_stages: whether the median times of the stages are wanted as well.
+    """
     parts = [
-        f"in {report.recent_fps_in:.1f}/s out {report.recent_fps_out:.1f}/s",
-        f"dropped {report.dropped}" + (f" failed {report.failed}" if report.failed else ""),
+        (0, f"in {report.recent_fps_in:.1f}/s out {report.recent_fps_out:.1f}/s"),
+        (2, f"dropped {report.dropped}" + (f" failed {report.failed}" if report.failed else "")),
+        *((3, text) for text in _live_latencies(report)),
+        (1, _stages(report) if with_stages else ""),
+        (4, f"queue {report.queued}"),
     ]
-    if report.latency is not None:
-        parts.append(f"latency p50 {report.latency.p50_ms:.0f} p95 {report.latency.p95_ms:.0f} ms")
-    parts += [_stages(report), f"queue {report.queued}"]
-    if temperature_c is not None:
-        parts.append(f"{temperature_c:.0f} °C")
-    if power_w is not None:
-        parts.append(f"{power_w:.1f} W")
-    return " | ".join(part for part in parts if part)
+    if readings is not None and readings.temperature_c is not None:
+        parts.append((5, f"{readings.temperature_c:.0f} °C"))
+    if readings is not None and readings.power_w is not None:
+        parts.append((6, f"{readings.power_w:.1f} W"))
+    return " | ".join(_fitting([part for part in parts if part[1]], width))
 
 
-def summary(report: StreamReport) -> str:
+def _fitting(parts: Sequence[tuple[int, str]], width: int | None) -> list[str]:
+    """The texts in their order, as many as fit into a line, chosen by their rank."""
+    free = float("inf") if width is None else width + len(" | ")
+    kept = set()
+    for index in sorted(range(len(parts)), key=lambda index: parts[index][0]):
+        needed = len(parts[index][1]) + len(" | ")
+        if needed <= free:
+            free -= needed
+            kept.add(index)
+    return [text for index, (_, text) in enumerate(parts) if index in kept]
+
+
+def _live_latencies(report: StreamReport) -> list[str]:
+    """The latency; that of each upscaler apart if there are several."""
+    if len(report.latencies) < 2:
+        return [f"latency p50 {times.p50_ms:.0f} p95 {times.p95_ms:.0f} ms" for times in report.latencies.values()]
+    return [
+        f"{name} {times.count} of {report.frames_out}, p50 {times.p50_ms:.0f} ms"
+        for name, times in report.latencies.items()
+    ]
+
+
+def summary(report: StreamReport, title: StreamTitle | None = None) -> str:
     """Summary of the whole stream in a few lines."""
-    lines = [
-        f"{report.frames_in} frames in, {report.frames_out} out in {report.seconds:.1f} s ({report.fps_out:.1f}/s); "
-        f"{report.dropped} dropped, {report.failed} failed, {report.unreadable_packets} packets unreadable"
+    lines = [title.line(report.input_size, report.output_size)] if title else []
+    lines += [
+        f"{report.frames_in} frames in, {report.frames_out} out in {report.seconds:.1f} s ({report.fps_out:.1f}/s)",
+        f"{report.dropped} dropped, {report.failed} failed, {report.unreadable_packets} packets unreadable",
     ]
-    if report.latency is not None:
-        lines.append(f"latency ms: {_percentiles(report.latency)}")
+    lines += [
+        f"{name}: {times.count} of {report.frames_out} frames, latency ms: {_percentiles(times)}"
+        for name, times in report.latencies.items()
+    ]
     lines += [f"{name} ms: {_percentiles(times)}" for name, times in report.stages.items()]
     if report.fallback_switches:
-        lines.append(f"{report.fallback_frames} frames by the fallback, {report.fallback_switches} switches")
-    if report.bicubic_frames:
-        lines.append(f"{report.bicubic_frames} frames bicubic between those of the model")
+        lines.append(f"{report.fallback_switches} switches between model and fallback")
     if report.reconnections:
         lines.append(f"the source was opened again {report.reconnections} times")
     if report.sink_reconnections:
@@ -101,8 +176,13 @@ def summary(report: StreamReport) -> str:
     return "\n".join(lines)
 
 
+def _size(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 def _stages(report: StreamReport) -> str:
-    return " ".join(f"{name} {times.p50_ms:.1f}" for name, times in report.stages.items() if name != "source") + " ms"
+    times = [f"{name} {times.p50_ms:.1f}" for name, times in report.stages.items() if name != "source"]
+    return f"{' '.join(times)} ms" if times else ""
 
 
 def _percentiles(times: LatencySummary) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Pairs = list[str]
 
+MAX_DURATION_S = 365 * 24 * 3600.0
+"""A year, which waits of the operating system can express."""
+
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -85,6 +88,20 @@ StatsJsonOption = Annotated[
     typer.Option(
         metavar="FILE", help="Write statistics to this file every second.", show_default=False, readable=False
     ),
+]
+
+DurationOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        max=MAX_DURATION_S,
+        help="End the stream after this time, as if the source had ended. Default: when the source ends.",
+        show_default=False,
+    ),
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also show the median time of each stage while the stream runs.")
 ]
 
 RawOption = Annotated[
