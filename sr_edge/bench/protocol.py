@@ -18,6 +18,7 @@ from sr_edge.runtimes import (
     StageLatency,
     StageTimes,
     StartUp,
+    find_entry,
     measure_interleaved,
     measure_memory,
     open_request,
@@ -39,14 +40,14 @@ class OpenOptions:
     """How all variants are opened.
 
     Attributes:
-        device: device of the runtime.
+        device: device of the runtimes; None takes the default of each.
         io: frame format of the graph; None prefers float frames.
         threads: number of threads on the CPU; None leaves it to the runtime.
         trusted_architecture: a factory of the user, package.module:factory, that the torch runtime may call.
         controls: values for image quality and latency; golden frames have their own.
     """
 
-    device: str = "cpu"
+    device: str | None = None
     io: FrameFormat | None = None
     threads: int | None = None
     trusted_architecture: str = ""
@@ -97,7 +98,7 @@ def _open_variant(bundle: Bundle, variant: Variant, options: OpenOptions, stack:
             bundle,
             variant.runtime,
             variant.precision,
-            options.device,
+            options.device or find_entry(variant.runtime).device,
             float_precision=variant.float_precision,
             io=options.io,
             threads=options.threads,

@@ -10,6 +10,7 @@ from sr_edge.bundle.manifest import (
     GoldenFrame,
     Manifest,
 )
+from sr_edge.bundle.recommendation import Fingerprint, RecommendedEngine
 from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "ArtifactKind",
     "Bundle",
     "CalibrationRecord",
+    "Fingerprint",
     "GoldenFrame",
     "Manifest",
+    "RecommendedEngine",
     "is_bundle_folder",
     "open_bundle",
     "sha256_of",

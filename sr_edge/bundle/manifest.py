@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,10 +11,12 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from sr_edge.bundle.consistency import require_consistent
+from sr_edge.bundle.plain import to_plain
+from sr_edge.bundle.recommendation import RecommendedEngine
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 _MAX_NAME_BYTES = 240
 """What every file system stores, with room for the folder in front of it."""
@@ -152,6 +156,7 @@ class Manifest:
         created: Date of creation.
         schema_version: Version of this format.
         sizes: Bytes of each file that the manifest lists. `write_bundle` determines them.
+        recommendations: What to run in each runtime where the bundle was measured, the fastest first.
     """
 
     card: ModelCard
@@ -166,6 +171,7 @@ class Manifest:
     created: str = ""
     schema_version: int = SCHEMA_VERSION
     sizes: Mapping[str, int] = field(default_factory=dict)
+    recommendations: tuple[RecommendedEngine, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.artifacts:
@@ -203,6 +209,11 @@ class Manifest:
         """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""
         precisions = " ".join(dict.fromkeys(str(artifact.precision) for artifact in self.artifacts))
         return f"{self.card.name} x{self.card.scale}, tile {self.tile}, {precisions}"
+
+    def digest(self) -> str:
+        """SHA-256 of all that decides what a bundle computes: card, tile, and the digests of the files."""
+        content = [to_plain(self.card), to_plain(self.tile), self.digests()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""

@@ -180,7 +180,12 @@ AnyIoOption = Annotated[
         show_default=False,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device to run on, as `sr-edge doctor` names it.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Device to run on, as `sr-edge doctor` names it. Default: cpu, or cuda for TensorRT.", show_default=False
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Number of CPU threads. Default: chosen by the runtime.", show_default=False),

@@ -10,6 +10,7 @@ from pathlib import Path
 from sr_edge.bench.html_report import html_list, html_report
 from sr_edge.bench.protocol import OpenOptions, no_progress
 from sr_edge.bench.quality import files_without_image, pair_files
+from sr_edge.bench.recommendation import Recommendation, recommend
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
@@ -21,7 +22,6 @@ from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
-from sr_edge.deploy.recommendation import Recommendation, recommend
 from sr_edge.errors import (
     BundleError,
     CalibrationError,

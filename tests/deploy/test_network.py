@@ -21,7 +21,7 @@ from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.deploy.graphs import calibrate_with_fallback, calibration_configs
 from sr_edge.deploy.manifest import WEIGHTS_FILE
-from sr_edge.deploy.recommendation import MIN_ROUNDS
+from sr_edge.bench.recommendation import MIN_ROUNDS
 from sr_edge.errors import (
     BundleError,
     EngineError,

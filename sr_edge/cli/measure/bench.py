@@ -38,7 +38,7 @@ def bench(
     runs: RunsOption = 20,
     warm_up: Annotated[int, typer.Option(min=0, help="Untimed runs before the timed ones.")] = 3,
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     io: AnyIoOption = None,
     memory: MemoryOption = True,

@@ -99,7 +99,7 @@ def compare(
     channel_order: ChannelOrderOption = "rgb",
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     trust: TrustOption = "",
     as_json: JsonOption = False,
 ) -> None:

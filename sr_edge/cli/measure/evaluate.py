@@ -36,7 +36,7 @@ def evaluate(
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: TrustOption = "",
     tile: OnnxTileOption = None,

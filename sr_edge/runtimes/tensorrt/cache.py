@@ -249,11 +249,15 @@ class EngineCache:
             ) from error
 
 
-def default_folder() -> Path:
-    """The folder for engines in SR_EDGE_CACHE, or else in the user's cache folder."""
+def user_cache() -> Path:
+    """The folder in SR_EDGE_CACHE, or else that of sr-edge in the user's cache folder."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    base = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
-    return base / "engines"
+    return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
+
+
+def default_folder() -> Path:
+    """The folder for engines in the user's cache."""
+    return user_cache() / "engines"
 
 
 def _files_of(key: EngineKey) -> tuple[str, str]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.bench.rows import BenchReport, Row
-from sr_edge.runtimes import Spread
+from sr_edge.bundle import RecommendedEngine
+from sr_edge.runtimes import Spread, availability
+from sr_edge.runtimes.measure.recommendations import fingerprint_of
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 
@@ -88,6 +90,44 @@ def recommend(
             advice = _recommended(choice, rows, max_drop_db, _Invocation(report.card.name, bundle, threads))
             by_latency.append((_median_ms(choice), advice))
     return tuple(advice for _, advice in sorted(by_latency, key=lambda each: each[0]))
+
+
+def recommended_engines(
+    report: BenchReport,
+    recommendations: Sequence[Recommendation],
+    max_drop_db: float,
+    measured_by: str,
+    threads: int | None = None,
+) -> tuple[RecommendedEngine, ...]:
+    """The recommendations as a bundle or the cache keeps them, with the hardware and versions for which they are valid.
+
+    Args:
+        report: The benchmark from which `recommend` derived them.
+        recommendations: Those of `recommend`; a runtime without a recommended variant is left out.
+        max_drop_db: The loss that was allowed.
+        measured_by: The command, "deploy" or "bench".
+        threads: The number of threads of the measurement.
+    """
+    rows = {row.variant: row for row in report.rows}
+    chosen = [(each, rows[each.variant]) for each in recommendations if each.variant]
+    return tuple(
+        RecommendedEngine(
+            row.variant.runtime,
+            row.variant.precision,
+            row.variant.float_precision,
+            fingerprint_of(
+                row.spec.device, row.spec.version, report.environment.machine, availability(row.variant.runtime)
+            ),
+            _median_ms(row),
+            each.cost_db if math.isfinite(each.cost_db) else 0.0,
+            max_drop_db,
+            measured_by,
+            report.environment.started,
+            threads,
+        )
+        for each, row in chosen
+        if row.spec
+    )
 
 
 def cost_db(row: Row) -> float:
