@@ -69,14 +69,13 @@ def variants_of(
     """
     variants = []
     for runtime in runtimes:
+        place = device or find_entry(runtime).device
         for precision in precisions if _has_artifact(bundle, runtime) else precisions[:1]:
             variants.append(Variant(runtime, precision))
             if precision is Precision.INT8:
                 variants += [
                     Variant(runtime, precision, float_precision)
-                    for float_precision in _mixed_float_precisions(
-                        bundle, runtime, device or find_entry(runtime).device
-                    )
+                    for float_precision in _mixed_float_precisions(bundle, runtime, place)
                 ]
     return variants
 
