@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from sr_edge.bench.headline import headline
 from sr_edge.bench.rows import BenchReport
-from sr_edge.bench.tables import DEVICE_HEADINGS, TEXT_HEADINGS, caption, device_cells, filled_columns, remarks
+from sr_edge.bench.tables import (
+    DEVICE_HEADINGS,
+    TEXT_HEADINGS,
+    caption,
+    device_cells,
+    legend,
+    remarks,
+    shown_columns,
+    time_legend,
+)
 
 
 def html_report(report: BenchReport) -> str:
     """The whole report, with the times of the devices' own clocks where there are any."""
-    title, *explanations = caption(report)
-    table = html_table(*filled_columns(report.rows))
+    title, machine = caption(report)
+    best = headline(report)
+    heading = f"<p><b>{escape(best or title)}</b></p>" + (f"<p>{escape(title)}</p>" if best else "")
     on_device = [device_cells(row, row.on_device) for row in report.rows if row.on_device]
     device_table = html_table(DEVICE_HEADINGS, on_device) if on_device else ""
-    return f"<p><b>{escape(title)}</b></p>{table}{device_table}" + html_list("", [*remarks(report.rows), *explanations])
+    listed = [*remarks(report.rows), machine, *legend(report, time_legend(report))]
+    return f"{heading}{html_table(*shown_columns(report))}{device_table}" + html_list("", listed)
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

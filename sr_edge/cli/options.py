@@ -190,6 +190,7 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Number of CPU threads. Default: chosen by the runtime.", show_default=False),
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="Also list each variant that cannot run here, with the reason.")]
 RunsOption = Annotated[
     int, typer.Option(min=1, help="Timed runs of each variant. The runs of all variants are interleaved.")
 ]

@@ -225,7 +225,7 @@ def _measured(
     engines = recommended_engines(bench, advice, plan.max_drop_db, "deploy", plan.threads)
     manifest = replace(built.manifest, recommendations=engines)
     write_bundle(out, manifest, staging)
-    return _Measured(manifest, bench, advice)
+    return _Measured(manifest, replace(bench, recommended=engines), advice)
 
 
 def _notes(
