@@ -8,10 +8,11 @@ from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from sr_edge.bench.environment import Environment, describe_environment, tool_versions
-    from sr_edge.bench.golden import GoldenResult, SelfTest
+    from sr_edge.bench.golden import GoldenResult, SelfTest, golden_patches
     from sr_edge.bench.operator_times.census import Census, census
     from sr_edge.bench.protocol import OpenOptions, no_progress, open_variants
     from sr_edge.bench.quality import FailedPicture, HrScores, PairFiles, PictureScore, files_without_image, pair_files
+    from sr_edge.bench.recommendation import with_recommendation
     from sr_edge.bench.report import bench_bundle, self_test_bundle
     from sr_edge.bench.rows import BenchReport, Quality, Row, flat_row
     from sr_edge.bench.tables import csv_report, grouped, markdown_report, rich_report, write_text
@@ -42,6 +43,7 @@ __all__ = [
     "describe_environment",
     "files_without_image",
     "flat_row",
+    "golden_patches",
     "grouped",
     "markdown_report",
     "no_progress",
@@ -52,6 +54,7 @@ __all__ = [
     "self_test_bundle",
     "tool_versions",
     "variants_of",
+    "with_recommendation",
     "write_text",
 ]
 
@@ -77,6 +80,7 @@ _HOMES = {
     "csv_report": "sr_edge.bench.tables",
     "describe_environment": "sr_edge.bench.environment",
     "flat_row": "sr_edge.bench.rows",
+    "golden_patches": "sr_edge.bench.golden",
     "grouped": "sr_edge.bench.tables",
     "markdown_report": "sr_edge.bench.tables",
     "no_progress": "sr_edge.bench.protocol",
@@ -88,6 +92,7 @@ _HOMES = {
     "self_test_bundle": "sr_edge.bench.report",
     "tool_versions": "sr_edge.bench.environment",
     "variants_of": "sr_edge.runtimes.variants",
+    "with_recommendation": "sr_edge.bench.recommendation",
     "write_text": "sr_edge.bench.tables",
 }
 

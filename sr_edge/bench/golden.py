@@ -14,9 +14,10 @@ from sr_edge.bundle import Bundle, GoldenFrame
 from sr_edge.channels import frame_of
 from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, FrameError
+from sr_edge.frames import batch_from_frame
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
-from sr_edge.runtimes.session import Frame
+from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision, count_of_channels
 
@@ -70,6 +71,12 @@ def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
             source, output = (_read_frame(path, bundle) for path in bundle.golden_files(frame))
             pairs.append(GoldenPair(_name(frame), precision, source, output, frame.min_psnr_db, frame.controls))
     return pairs
+
+
+def golden_patches(bundle: Bundle) -> list[Batch]:
+    """The golden input tiles as float batches, on which the loss of each variant is measured without other images."""
+    frames = {pair.name.split(" at ")[0]: pair.input_hwc for pair in read_golden(bundle, Precision.FP32)}
+    return [batch_from_frame(frame) for frame in frames.values()]
 
 
 def _read_frame(path: Path, bundle: Bundle) -> Frame:

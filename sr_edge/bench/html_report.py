@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from sr_edge.bench.headline import headline
 from sr_edge.bench.operator_times.tables import (
     LEFT_ALIGNED,
     MOVEMENT_HEADINGS,
@@ -20,19 +21,22 @@ from sr_edge.bench.tables import (
     caption,
     census_title,
     device_cells,
-    filled_columns,
+    legend,
     remarks,
+    shown_columns,
+    time_legend,
 )
 
 
 def html_report(report: BenchReport) -> str:
     """The whole report, with the times of the devices' own clocks where there are any."""
-    title, *explanations = caption(report)
-    table = html_table(*filled_columns(report.rows))
+    title, machine = caption(report)
+    best = headline(report)
+    heading = f"<p><b>{escape(best or title)}</b></p>" + (f"<p>{escape(title)}</p>" if best else "")
     on_device = [device_cells(row, row.on_device) for row in report.rows if row.on_device]
     device_table = html_table(DEVICE_HEADINGS, on_device) if on_device else ""
-    listed = html_list("", [*remarks(report.rows), *explanations])
-    return f"<p><b>{escape(title)}</b></p>{table}{device_table}{listed}{''.join(map(_census, report.rows))}"
+    listed = html_list("", [*remarks(report.rows), machine, *legend(report, time_legend(report))])
+    return f"{heading}{html_table(*shown_columns(report))}{device_table}{listed}{''.join(map(_census, report.rows))}"
 
 
 def _census(row: Row) -> str:

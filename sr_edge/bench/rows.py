@@ -10,6 +10,7 @@ from sr_edge.bench.environment import Environment
 from sr_edge.bench.golden import SelfTest
 from sr_edge.bench.operator_times.census import Census
 from sr_edge.bench.quality import HrScores
+from sr_edge.bundle import RecommendedEngine
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
 from sr_edge.runtimes.tensorrt.session import DeviceLatency, DeviceMemory
@@ -68,7 +69,7 @@ class Row:
     census: Census | None = None
 
     @property
-    def frames_per_s(self) -> float | None:
+    def tiles_per_s(self) -> float | None:
         """Tiles per second, one at a time, at the median latency."""
         return 1e3 / self.latency.total.p50_ms if self.latency else None
 
@@ -82,6 +83,7 @@ class BenchReport:
         bicubic: scores of bicubic interpolation on the same originals, which at scale 1 are those of the images before
             restoration; None without originals.
         not_images: files in the folders of test images that are no images.
+        recommended: what to run in each runtime, the fastest first.
     """
 
     card: ModelCard
@@ -92,26 +94,35 @@ class BenchReport:
     rows: tuple[Row, ...]
     bicubic: HrScores | None = None
     not_images: tuple[Path, ...] = ()
+    recommended: tuple[RecommendedEngine, ...] = ()
+
+    def best_row(self) -> Row | None:
+        """The row of the first recommendation, or else of the fastest variant that ran as named and passed its test."""
+        if self.recommended:
+            first = self.recommended[0]
+            best = Variant(first.runtime, first.precision, first.float_precision)
+            return next((row for row in self.rows if row.variant == best), None)
+        as_named = [row for row in self.rows if row.spec and row.spec.ran is row.variant.precision]
+        passed = [row for row in as_named if row.latency and (row.self_test is None or row.self_test.passed)]
+        return min(passed, key=lambda row: row.latency.total.p50_ms if row.latency else 0.0, default=None)
 
     def __repr__(self) -> str:
         ran = sum(row.spec is not None for row in self.rows)
         network = f"{self.card.name} x{self.card.scale}, tile {self.tile}"
-        return f"<BenchReport {network}: {self._fastest()}; {ran} of {len(self.rows)} variants ran>"
+        return f"<BenchReport {network}: {self._summary()}; {ran} of {len(self.rows)} variants ran>"
 
     def _repr_html_(self) -> str:
         from sr_edge.bench.html_report import html_report  # renders this class, so it is above this module
 
         return html_report(self)
 
-    def _fastest(self) -> str:
-        """The fastest variant that ran in its precision and did not fail its self-test, in a few words."""
-        as_named = [row for row in self.rows if row.spec and row.spec.ran is row.variant.precision]
-        passed = [row for row in as_named if row.self_test is None or row.self_test.passed]
-        timed = [(row.latency.total.p50_ms, row.variant) for row in passed if row.latency]
-        if not timed:
+    def _summary(self) -> str:
+        """The best variant in a few words."""
+        best = self.best_row()
+        if best is None or best.latency is None:
             return "not timed"
-        latency_ms, variant = min(timed, key=lambda pair: pair[0])
-        return f"fastest {variant.runtime} {variant.label}, {latency_ms:.2f} ms a tile"
+        kind = "recommended" if self.recommended else "fastest"
+        return f"{kind} {best.variant.runtime} {best.variant.label}, {best.latency.total.p50_ms:.2f} ms a tile"
 
     def require_one_ran(self) -> None:
         """Raises RuntimeUnavailable with all reasons if no variant could run."""
@@ -155,7 +166,7 @@ def flat_row(row: Row) -> Mapping[str, str | float | int | None]:
         "p99_ms": latency.total.p99_ms if latency else None,
         "mean_ms": latency.total.mean_ms if latency else None,
         "runs": latency.total.runs if latency else None,
-        "frames_per_s": row.frames_per_s,
+        "tiles_per_s": row.tiles_per_s,
         "h2d_p50_ms": device.latency.h2d.p50_ms if device else None,
         "device_compute_p50_ms": device.latency.compute.p50_ms if device else None,
         "d2h_p50_ms": device.latency.d2h.p50_ms if device else None,

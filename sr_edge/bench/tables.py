@@ -13,6 +13,7 @@ from rich.console import Group, OverflowMethod
 from rich.table import Table
 
 from sr_edge.bench.environment import Environment
+from sr_edge.bench.headline import base_of, frame_line, headline, left_out_line, shown_rows, speeds
 from sr_edge.bench.operator_times.census import Census
 from sr_edge.bench.operator_times.tables import (
     FOLDED,
@@ -31,21 +32,28 @@ from sr_edge.image_files import note_about_others
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision
 
+BEST = "*"
+"""Marks the best variant, in a column without a heading."""
 HEADINGS = (
+    "",
     "runtime",
     "precision",
     "ran",
     "load ms",
     "ms p50",
     "ms p90",
-    "fps",
+    "x fp32",
+    "tiles/s",
     "MB peak",
+    "dB lost",
     "dB float",
     "dB HR",
     "SSIM HR",
 )
-TEXT_HEADINGS = HEADINGS[:3]
-_ABSOLUTE_HEADINGS = ("load ms", "ms p50", "ms p90", "fps")
+TEXT_HEADINGS = HEADINGS[:4]
+LEAST_IMPORTANT = ("load ms", "ms p90", "MB peak", "SSIM HR", "enqueue ms", "MHz", "°C", "W", "tiles/s", "sum p99")
+"""Columns that a narrow terminal may leave out, those that are left out first at the beginning."""
+_NOT_ON_PAGES = ("", "load ms", "ms p50", "ms p90", "x fp32", "tiles/s", "dB lost")
 DEVICE_HEADINGS = (
     "runtime",
     "precision",
@@ -63,21 +71,29 @@ DEVICE_HEADINGS = (
 NOT_MEASURED = "-"
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """The cells of a row, one for each heading, with a dash for what was not measured."""
+def cells(row: Row, best: Variant | None = None, speed: float | None = None) -> tuple[str, ...]:
+    """The cells of a row, one for each heading, with a dash for what was not measured.
+
+    Args:
+        row: The row.
+        best: The variant to mark.
+        speed: Speed of the row relative to fp32.
+    """
     quality = row.quality
     hr = quality.hr if quality else None
     measured = (
         _number(row.spec.load_ms if row.spec else None, 0),
         _number(row.latency.total.p50_ms if row.latency else None, 2),
         _number(row.latency.total.p90_ms if row.latency else None, 2),
-        _number(row.frames_per_s, 1),
+        _number(speed, 2),
+        _number(row.tiles_per_s, 1),
         _number(row.memory.added_bytes / 1e6 if row.memory else None, 1),
+        _number(quality.cost_db if quality else None, 3),
         _number(quality.psnr_float_db if quality else None, 2),
         _number(hr.psnr_y_db if hr else None, 3),
         _number(hr.ssim_y if hr else None, 4),
     )
-    return (row.variant.runtime, row.variant.label, _ran(row), *measured)
+    return (BEST if row.variant == best else "", row.variant.runtime, row.variant.label, _ran(row), *measured)
 
 
 def device_cells(row: Row, figures: DeviceFigures) -> tuple[str, ...]:
@@ -111,20 +127,35 @@ def _number(value: float | None, digits: int) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else "equal" if value > 0 else "wrong"
 
 
-def caption(
-    report: BenchReport, time_legend: str = '"fps" is the number of tiles per second at the median latency.'
-) -> list[str]:
-    """The lines above a table: what was measured where and how; `time_legend` explains the column of the times."""
+def caption(report: BenchReport) -> list[str]:
+    """The lines above a table: what was measured, and where."""
     card = report.card
     weights = " RANDOM WEIGHTS: only latency and memory are meaningful." if card.random_weights else ""
     return [
         f"{card.name} x{card.scale}, tile {report.tile} ({card.parameters:,} parameters).{weights}",
         machine_line(report.environment),
+    ]
+
+
+def legend(report: BenchReport, time_legend: str) -> list[str]:
+    """The lines that explain the columns of a table; `time_legend` explains that of the times."""
+    return [
         *_timing(report, time_legend),
         '"dB float" is the PSNR of the 8-bit output against the output of the float network, on the bundle\'s '
         "stored test tiles.",
         *_baseline(report),
     ]
+
+
+def time_legend(report: BenchReport) -> str:
+    """Explains the columns of times in a table of `shown_columns`."""
+    base = base_of(report.rows)
+    relative = f'"x fp32" is the speed relative to {base.runtime} fp32. ' if base else ""
+    mark = f'"{BEST}" marks the {"recommended" if report.recommended else "fastest"} variant. '
+    has_loss = any(row.quality and row.quality.cost_db is not None for row in report.rows)
+    lost = '"dB lost" is what the precision costs in PSNR beside fp32, before rounding to 8 bits. ' if has_loss else ""
+    rate = '"tiles/s" is the number of tiles per second at the median latency.'
+    return f"{mark}{relative}{lost}{rate} {frame_line(report)}"
 
 
 def count_of(number: int, noun: str) -> str:
@@ -179,14 +210,24 @@ def _loses_to_bicubic(report: BenchReport, bicubic: HrScores) -> bool:
     return any(scores is not None and scores.psnr_y_db < bicubic.psnr_y_db for scores in fp32_scores)
 
 
-def rich_report(report: BenchReport) -> Group:
-    """The caption, the table, and under it the remarks on the rows."""
-    table = _grid(*filled_columns(report.rows))
+def rich_report(report: BenchReport, with_reasons: bool = True) -> Group:
+    """The headline, the table with the fastest variant first, and under it what explains it.
+
+    Args:
+        report: The benchmark.
+        with_reasons: Whether to list why variants are not in the table; otherwise one line names them.
+    """
+    rows = shown_rows(report)
+    remarked = report.rows if with_reasons else rows
+    table = [_grid(*shown_columns(report))] if rows else []
+    left_out = [] if with_reasons else [left_out_line(report)]
+    lines = [headline(report), *caption(report)]
+    explained = [*legend(report, time_legend(report)), *left_out, *remarks(remarked)]
     return Group(
-        *caption(report),
-        table,
+        *filter(None, lines),
+        *table,
         *_on_device(report.rows),
-        *remarks(report.rows),
+        *filter(None, explained),
         *_censuses(report.rows),
         *note_about_others(report.not_images),
     )
@@ -233,16 +274,17 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def markdown_report(report: BenchReport) -> str:
     """The table as Markdown, for a page that outlives the machine: times are multiples of the first timed row's."""
     headings, rows = filled_columns(report.rows)
-    portable = [heading not in _ABSOLUTE_HEADINGS for heading in headings]
+    portable = [heading not in _NOT_ON_PAGES for heading in headings]
     headings, rows = list(compress(headings, portable)), [list(compress(row, portable)) for row in rows]
     if report.rounds:
-        headings.insert(len(TEXT_HEADINGS), "time")
+        at = headings.index("ran") + 1
+        headings.insert(at, "time")
         for row, time in zip(rows, _relative_times(report.rows), strict=True):
-            row.insert(len(TEXT_HEADINGS), _number(time, 2))
+            row.insert(at, _number(time, 2))
     rule = ["---" if heading in TEXT_HEADINGS else "---:" for heading in headings]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
     listed = "\n".join(f"- {remark}" for remark in remarks(report.rows))
-    lines = caption(report, '"time" is the median latency, relative to the first row.')
+    lines = [*caption(report), *legend(report, '"time" is the median latency, relative to the first row.')]
     return "\n\n".join(paragraph for paragraph in (*lines, table, listed) if paragraph) + "\n"
 
 
@@ -253,10 +295,28 @@ def _relative_times(rows: Sequence[Row]) -> list[float | None]:
     return [ms / first if ms else None for ms in medians]
 
 
+def shown_columns(report: BenchReport) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the rows that a table shows, the best one marked.
+
+    The column of the precision that ran is left out where all ran in their own.
+    """
+    best, relative = report.best_row(), speeds(report.rows)
+    rows = shown_rows(report)
+    headings, table = _without_empty(
+        [cells(row, best.variant if best else None, relative.get(row.variant)) for row in rows]
+    )
+    is_plain = all(row.spec and row.spec.ran is row.variant.precision and "+" not in _ran(row) for row in rows)
+    kept = [not (is_plain and heading == "ran") for heading in headings]
+    return list(compress(headings, kept)), [list(compress(row, kept)) for row in table]
+
+
 def filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, without the columns in which nothing was measured."""
-    table = [cells(row) for row in rows]
-    used = [any(row[index] != NOT_MEASURED for row in table) for index in range(len(HEADINGS))]
+    """Headings and cells of all rows, without the columns in which nothing was measured."""
+    return _without_empty([cells(row) for row in rows])
+
+
+def _without_empty(table: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    used = [any(row[index] not in ("", NOT_MEASURED) for row in table) for index in range(len(HEADINGS))]
     return list(compress(HEADINGS, used)), [list(compress(row, used)) for row in table]
 
 

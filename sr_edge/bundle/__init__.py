@@ -11,6 +11,7 @@ from sr_edge.bundle.manifest import (
     Manifest,
     PassMeasurement,
 )
+from sr_edge.bundle.recommendation import Fingerprint, RecommendedEngine
 from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "ArtifactKind",
     "Bundle",
     "CalibrationRecord",
+    "Fingerprint",
     "GoldenFrame",
     "Manifest",
     "PassMeasurement",
+    "RecommendedEngine",
     "is_bundle_folder",
     "open_bundle",
     "sha256_of",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -10,6 +12,8 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from sr_edge.bundle.consistency import require_consistent
+from sr_edge.bundle.plain import to_plain
+from sr_edge.bundle.recommendation import RecommendedEngine
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec, take_names
 
@@ -217,6 +221,7 @@ class Manifest:
         schema_version: Version of this format.
         sizes: Bytes of each file that the manifest lists. `write_bundle` determines them.
         passes: What the passes that make graphs faster gain in each runtime in which they were timed.
+        recommendations: What to run in each runtime where the bundle was measured, the fastest first.
     """
 
     card: ModelCard
@@ -232,6 +237,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     sizes: Mapping[str, int] = field(default_factory=dict)
     passes: tuple[PassMeasurement, ...] = ()
+    recommendations: tuple[RecommendedEngine, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.artifacts:
@@ -278,6 +284,11 @@ class Manifest:
             f"{runtime}: {'; '.join(str(each) for each in self.passes if each.runtime == runtime)}"
             for runtime in runtimes
         )
+
+    def digest(self) -> str:
+        """SHA-256 of all that decides what a bundle computes: card, tile, and the digests of the files."""
+        content = [to_plain(self.card), to_plain(self.tile), self.digests()]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file that the manifest lists, by its path inside the bundle."""

@@ -24,8 +24,7 @@ from sr_edge.camera.sinks.simple import CallbackSink
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
-from sr_edge.model_sources import open_frame_session
-from sr_edge.runtimes import preferred_runtime
+from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
 from sr_edge.spec import Precision
 
 Model = Bundle | Path | str | FrameUpscaler
@@ -125,8 +124,8 @@ def stream(
     policy: Policy | str | None = None,
     runtime: str | None = None,
     precision: Precision | str | None = None,
-    float_precision: Precision | str = Precision.FP32,
-    device: str = "cpu",
+    float_precision: Precision | str | None = None,
+    device: str | None = None,
     roi: Region | tuple[int, int, int, int] | str | None = None,
     every: int = 1,
     fallback: Model | None = None,
@@ -145,8 +144,7 @@ def stream(
         model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler
             with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
-        runtime: the runtime in which a bundle is opened. None selects the first of openvino, onnxruntime and torch that
-            works on this machine. Ignored if `model` is an upscaler.
+        runtime: see `open_frame_session`. Ignored if `model` is an upscaler.
         precision: see `open_frame_session`. Ignored if `model` is an upscaler.
         float_precision: see `open_frame_session`. Ignored if `model` is an upscaler.
         device: see `open_frame_session`. Ignored if `model` is an upscaler.
@@ -169,14 +167,8 @@ def stream(
     """
     event_log = EventLog(on_event)
     with ExitStack() as resources:
-        load = partial(
-            _open_model,
-            resources=resources,
-            runtime=runtime,
-            precision=precision,
-            float_precision=float_precision,
-            device=device,
-        )
+        choice = EngineChoice.read(runtime, precision, float_precision, device)
+        load = partial(_open_model, resources=resources, choice=choice)
         upscaler_for = load(model, controls=controls)
         fallback_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
@@ -203,10 +195,7 @@ def _open_model(
     model: Model,
     *,
     resources: ExitStack,
-    runtime: str | None,
-    precision: Precision | str | None,
-    float_precision: Precision | str,
-    device: str,
+    choice: EngineChoice,
     controls: Controls | None,
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
@@ -215,8 +204,7 @@ def _open_model(
     """
     if not isinstance(model, (Bundle, Path, str)):
         return lambda policy: model
-    session = resources.enter_context(
-        open_frame_session(model, runtime or preferred_runtime(), precision, device, float_precision=float_precision)
-    )
+    bundle = model if isinstance(model, Bundle) else resources.enter_context(open_model(model))
+    session = resources.enter_context(open_engine(bundle, choose_engine(bundle, choice)))
     session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
     return lambda policy: frame_upscaler_for(session, policy, controls)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.options import read_float_precision
 from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UsageError
 from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle
+    from sr_edge.model_sources import ChosenEngine, EngineChoice
 
 AUTO = "auto"
 
@@ -26,11 +28,31 @@ RunnableArgument = Annotated[
         show_default=False,
     ),
 ]
+RunRuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="auto|NAME",
+        help="Runtime to use; auto takes the recommended one, or else the first of tensorrt, tensorrt-rtx, openvino, "
+        "onnxruntime and torch that works.",
+    ),
+]
 RunPrecisionOption = Annotated[
-    Precision | None,
+    str,
     typer.Option(
         "--precision",
-        help="Precision of convolutions and matrix multiplications. Default: fp32, or int8 for an ONNX file in INT8.",
+        metavar="auto|fp32|bf16|fp16|int8",
+        help="Precision of convolutions and matrix multiplications; auto takes what `deploy` or `bench` measured to be "
+        "the fastest here within the allowed loss, or else fp32 on a CPU and fp16 on a GPU.",
+    ),
+]
+RunFloatPrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        "--float-precision",
+        parser=read_float_precision,
+        metavar="fp32|bf16|fp16",
+        help="Precision of the operators that are not quantized, with --precision int8. Default: fp32.",
         show_default=False,
     ),
 ]
@@ -103,3 +125,13 @@ def opened_model(
         if bundle.remarks:
             print_line(f"{path.name}: {'; '.join(bundle.remarks)}")
         yield bundle
+
+
+def chosen_engine(bundle: Bundle, choice: EngineChoice) -> ChosenEngine:
+    """Completes the choice of an engine, and says on stderr what sr_edge chose and why."""
+    from sr_edge.model_sources import choose_engine
+
+    engine = choose_engine(bundle, choice)
+    if engine.reason:
+        print_line(str(engine))
+    return engine

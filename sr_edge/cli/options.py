@@ -147,7 +147,7 @@ PrecisionOption = Annotated[
 ]
 
 
-def _read_float_precision(value: str) -> Precision:
+def read_float_precision(value: str) -> Precision:
     """Parses the value of `--float-precision`; raises UsageError for int8 and for names of no precision."""
     floats = tuple(precision for precision in Precision if precision is not Precision.INT8)
     if value not in floats:
@@ -163,7 +163,7 @@ def _read_float_precision(value: str) -> Precision:
 FloatPrecisionOption = Annotated[
     Precision,
     typer.Option(
-        parser=_read_float_precision,
+        parser=read_float_precision,
         metavar="fp32|bf16|fp16",
         help="Precision of the operators that are not quantized.",
     ),
@@ -180,11 +180,17 @@ AnyIoOption = Annotated[
         show_default=False,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device to run on, as `sr-edge doctor` names it.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Device to run on, as `sr-edge doctor` names it. Default: cpu, or cuda for TensorRT.", show_default=False
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, help="Number of CPU threads. Default: chosen by the runtime.", show_default=False),
 ]
+AllOption = Annotated[bool, typer.Option("--all", help="Also list each variant that cannot run here, with the reason.")]
 RunsOption = Annotated[
     int, typer.Option(min=1, help="Timed runs of each variant. The runs of all variants are interleaved.")
 ]

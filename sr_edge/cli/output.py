@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from sr_edge.bundle.plain import json_text
 from sr_edge.cli.error_document import current_state
+from sr_edge.cli.tables import fitted
 from sr_edge.cli.terminal import console_on, is_live_terminal, print_line
 from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
 PIPE_WIDTH = 200
-FOLDED_COLUMN = 20
-"""Least width of a column that breaks long words, such as names of layers."""
-
 SHOWN_WARNINGS = 4
 
-ShowResult = Callable[[object, "RenderableType"], None]
+
+class ShowResult(Protocol):
+    """Prints the result of a command."""
+
+    def __call__(self, document: object, readable: RenderableType, least_important: Sequence[str] = ()) -> None:
+        """Prints one of two forms of the result.
+
+        Args:
+            document: The result, for JSON.
+            readable: The result for a terminal.
+            least_important: Headings of the columns that tables leave out on a narrow terminal, in this order.
+        """
+        ...
 
 
 @contextmanager
@@ -36,12 +45,12 @@ def result_on_stdout(as_json: bool) -> Iterator[ShowResult]:
     state = current_state()
     with _stdout_reserved_for_result() as stdout:
 
-        def show(document: object, readable: RenderableType) -> None:
+        def show(document: object, readable: RenderableType, least_important: Sequence[str] = ()) -> None:
             state.printed = True
             if as_json:
                 stdout.write(json_text(document))
             else:
-                _print_readable(readable, stdout)
+                _print_readable(readable, stdout, least_important)
 
         yield show
 
@@ -54,55 +63,11 @@ def warning_lines(warnings: Iterable[str]) -> list[str]:
     return [*lines, f"{hidden} more warning{'s' if hidden > 1 else ''}; --json lists all"] if hidden else lines
 
 
-def _print_readable(readable: RenderableType, stdout: TextIO) -> None:
-    width = None if stdout.isatty() else PIPE_WIDTH
+def _print_readable(readable: RenderableType, stdout: TextIO, least_important: Sequence[str]) -> None:
+    """Prints for the width of the terminal or of COLUMNS; in a pipe lines are PIPE_WIDTH long."""
+    width = None if stdout.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
     console = console_on(stdout, width, soft_wrap=isinstance(readable, str))
-    for table in _tables(readable):
-        keep_words_whole(table, console.width)
-    console.print(readable, crop=False)
-
-
-def _tables(readable: RenderableType) -> list[Table]:
-    from rich.console import Group
-    from rich.table import Table
-
-    parts = readable.renderables if isinstance(readable, Group) else [readable]
-    return [part for part in parts if isinstance(part, Table)]
-
-
-def keep_words_whole(table: Table, width: int) -> None:
-    """Sets the widths of the columns of a table so that numbers and names are not cut, as rich would do.
-
-    A table that is too wide for the terminal loses its vertical lines. If it still does not fit, its lines are longer
-    than those of the terminal, because a cut number would be wrong. Only columns that fold break within a word.
-
-    Args:
-        table: the table, with cells of plain text.
-        width: number of characters in a line of the terminal.
-    """
-    from rich.box import SIMPLE_HEAD
-
-    texts = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    wanted = [max(map(len, cells)) for cells in texts]
-    needed = [
-        min(
-            max(map(len, " ".join(cells).split()), default=1),
-            FOLDED_COLUMN if column.overflow == "fold" else PIPE_WIDTH,
-        )
-        for column, cells in zip(table.columns, texts, strict=True)
-    ]
-    borders = 3 * len(wanted) + 1
-    if sum(wanted) + borders <= width:
-        return
-    if sum(needed) + borders > width:
-        table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, 0
-        borders = len(wanted) - 1
-        table.width = max(width, sum(needed) + borders)
-    spare = max(width - borders - sum(needed), 0)
-    for index in sorted(range(len(wanted)), key=lambda index: wanted[index] - needed[index]):
-        widened = min(spare, max(wanted[index] - needed[index], 0))
-        table.columns[index].width = needed[index] + widened
-        spare -= widened
+    console.print(fitted(readable, console.width, least_important), crop=False)
 
 
 @contextmanager

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
+    from sr_edge.bench.recommendation import Recommendation
     from sr_edge.deploy.network import DeployReport, deploy_network
     from sr_edge.deploy.plan import DeployPlan
-    from sr_edge.deploy.recommendation import Recommendation
 
 __all__ = ["DeployPlan", "DeployReport", "Recommendation", "deploy_network"]
 
 _HOMES = {
     "DeployPlan": "sr_edge.deploy.plan",
     "DeployReport": "sr_edge.deploy.network",
-    "Recommendation": "sr_edge.deploy.recommendation",
+    "Recommendation": "sr_edge.bench.recommendation",
     "deploy_network": "sr_edge.deploy.network",
 }
 

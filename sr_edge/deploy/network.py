@@ -9,10 +9,11 @@ from pathlib import Path
 
 from sr_edge.bench.html_report import html_list, html_report
 from sr_edge.bench.protocol import OpenOptions, no_progress
-from sr_edge.bench.quality import files_without_image, pair_files
+from sr_edge.bench.quality import PairFiles, files_without_image, pair_files
+from sr_edge.bench.recommendation import Recommendation, recommend, recommended_engines
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
-from sr_edge.bundle import Manifest, open_bundle, staging_folder, write_bundle
+from sr_edge.bundle import Bundle, Manifest, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
 from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
@@ -22,7 +23,6 @@ from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
 from sr_edge.deploy.pass_choice import choose_passes
 from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
-from sr_edge.deploy.recommendation import Recommendation, recommend
 from sr_edge.errors import (
     BundleError,
     CalibrationError,
@@ -129,30 +129,18 @@ def deploy_network(
     calibration_images = images or PICTURES
     warnings: list[str] = []
     held_out = held_out_patches(calibration_images, plan.tile, channels=model.card.channels, warn=warnings.append)
-    built = _build(model, calibration_images, held_out, out, plan, warnings.append, progress)
-    with open_bundle(out) as bundle:
-        bench = bench_bundle(
-            bundle,
-            variants_of(bundle, plan.runtimes, built.precisions),
-            OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
-            plan.rounds,
-            with_memory=plan.with_memory,
-            pairs=pairs,
-            progress=progress,
-            patches=[held.patch for held in held_out],
-        )
-    if plan.hr:
-        bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
+    with staging_folder(out) as staging, _write_errors_as(out, staging):
+        built = _build(model, calibration_images, held_out, staging, plan, warnings.append, progress)
+        measured = _measured(built, held_out, pairs, out, staging, plan, progress)
     bundled_note = () if images is not None else (_BUNDLED_IMAGES_NOTE,)
     notes = tuple(dict.fromkeys((*built.notes, *warnings, *bundled_note)))
-    advice = recommend(bench, plan.max_drop_db, out, plan.threads)
     exports = tuple(replace(report, path=Path(report.path.name)) for report in built.exports)  # the folder is gone
-    return DeployReport(out, built.manifest, exports, bench, notes, advice)
+    return DeployReport(out, measured.manifest, exports, measured.bench, notes, measured.recommendations)
 
 
 @dataclass(frozen=True)
 class _BuiltBundle:
-    """A bundle that was written, and the precisions that it contains."""
+    """The manifest of a bundle whose files are in the staging folder, and the precisions that it contains."""
 
     manifest: Manifest
     exports: tuple[ExportReport, ...]
@@ -164,48 +152,84 @@ def _build(
     model: LoadedModel,
     images: Path,
     held_out: Sequence[HeldOut],
-    out: Path,
+    staging: Path,
     plan: DeployPlan,
     warn: Warn,
     progress: StageProgress,
 ) -> _BuiltBundle:
-    with staging_folder(out) as staging, _write_errors_as(out, staging):
-        patches = calibration_patches(images, plan.tile, channels=model.card.channels, warn=warn)
-        require_usable(patches)
-        model, tile_note = _measure_tile_needs(model, images, plan, progress)
-        floats = export_float_graphs(model, plan, patches, staging, progress)
-        left_out = {Precision.FP16: floats.fp16_failure} if floats.fp16_failure else {}
-        int8 = _export_int8(plan, not left_out, patches, held_out, staging, progress)
-        if isinstance(int8, SrEdgeError):
-            left_out[Precision.INT8] = str(int8)
-        precisions = [precision for precision in plan.precisions if precision not in left_out]
-        shared = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
-        shared = tuple(replace(graph, passes=floats.passes) for graph in shared)
-        chosen = choose_passes(model, plan, floats, shared, patches, staging, progress)
-        graphs = (*shared, *chosen.graphs)
-        if model.architecture:
-            write_network_weights(model, staging)
-        golden = write_golden_frames(model, plan, precisions, images, staging, progress)
-        if golden.bf16_failure:
-            left_out[Precision.BF16] = golden.bf16_failure
-            precisions.remove(Precision.BF16)
-        calibration_report = int8 if isinstance(int8, CalibrationReport) else None
-        card = floats.reports[0].metadata.card
-        calibration = calibration_report.calibration if calibration_report else None
-        manifest = build_manifest(
-            card,
-            model.architecture,
-            plan,
-            graphs,
-            calibration,
-            golden.frames,
-            left_out,
-            chosen.measurements,
-            staging,
-        )
-        write_bundle(out, manifest, staging)
+    patches = calibration_patches(images, plan.tile, channels=model.card.channels, warn=warn)
+    require_usable(patches)
+    model, tile_note = _measure_tile_needs(model, images, plan, progress)
+    floats = export_float_graphs(model, plan, patches, staging, progress)
+    left_out = {Precision.FP16: floats.fp16_failure} if floats.fp16_failure else {}
+    int8 = _export_int8(plan, not left_out, patches, held_out, staging, progress)
+    if isinstance(int8, SrEdgeError):
+        left_out[Precision.INT8] = str(int8)
+    precisions = [precision for precision in plan.precisions if precision not in left_out]
+    shared = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
+    shared = tuple(replace(graph, passes=floats.passes) for graph in shared)
+    chosen = choose_passes(model, plan, floats, shared, patches, staging, progress)
+    graphs = (*shared, *chosen.graphs)
+    if model.architecture:
+        write_network_weights(model, staging)
+    golden = write_golden_frames(model, plan, precisions, images, staging, progress)
+    if golden.bf16_failure:
+        left_out[Precision.BF16] = golden.bf16_failure
+        precisions.remove(Precision.BF16)
+    calibration_report = int8 if isinstance(int8, CalibrationReport) else None
+    card = floats.reports[0].metadata.card
+    calibration = calibration_report.calibration if calibration_report else None
+    manifest = build_manifest(
+        card, model.architecture, plan, graphs, calibration, golden.frames, left_out, chosen.measurements, staging
+    )
     notes = (*_notes(model, floats, tile_note, calibration_report, left_out), *chosen.notes)
     return _BuiltBundle(manifest, floats.reports, precisions, notes)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The manifest of the bundle that was written, and what was measured on it before."""
+
+    manifest: Manifest
+    bench: BenchReport
+    recommendations: tuple[Recommendation, ...]
+
+
+def _measured(
+    built: _BuiltBundle,
+    held_out: Sequence[HeldOut],
+    pairs: Sequence[PairFiles],
+    out: Path,
+    staging: Path,
+    plan: DeployPlan,
+    progress: StageProgress,
+) -> _Measured:
+    """Measures the bundle in its staging folder, and then writes it with what the measurement recommends.
+
+    Where the measurement fails or is interrupted, the bundle, which is complete, is written without recommendations.
+    """
+    bundle = Bundle(out, staging, built.manifest)
+    try:
+        bench = bench_bundle(
+            bundle,
+            variants_of(bundle, plan.runtimes, built.precisions),
+            OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
+            plan.rounds,
+            with_memory=plan.with_memory,
+            pairs=pairs,
+            progress=progress,
+            patches=[held.patch for held in held_out],
+        )
+    except BaseException:
+        write_bundle(out, built.manifest, staging)
+        raise
+    if plan.hr:
+        bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
+    advice = recommend(bench, plan.max_drop_db, out, plan.threads)
+    engines = recommended_engines(bench, advice, plan.max_drop_db, "deploy", plan.threads)
+    manifest = replace(built.manifest, recommendations=engines)
+    write_bundle(out, manifest, staging)
+    return _Measured(manifest, replace(bench, recommended=engines), advice)
 
 
 def _notes(

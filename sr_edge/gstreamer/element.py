@@ -60,11 +60,22 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     model = GObject.Property(type=str, default="", nick="Model", blurb="A .sredge folder or its .zip, or an ONNX file")
     runtime = GObject.Property(
-        type=str, default="", nick="Runtime", blurb="openvino, onnxruntime, tensorrt ...; empty: the first available"
+        type=str,
+        default="",
+        nick="Runtime",
+        blurb="openvino, onnxruntime, tensorrt ...; empty: the recommended, or the first available",
     )
-    precision = GObject.Property(type=str, default="fp32", nick="Precision", blurb="fp32, bf16, fp16 or int8")
+    precision = GObject.Property(
+        type=str,
+        default="auto",
+        nick="Precision",
+        blurb="fp32, bf16, fp16 or int8; auto: what deploy or bench recommended here, or fp32, and fp16 on a GPU",
+    )
     float_precision = GObject.Property(
-        type=str, default="fp32", nick="Float precision", blurb="Precision of the operators that are not INT8"
+        type=str,
+        default="",
+        nick="Float precision",
+        blurb="Precision of the operators that are not INT8, with precision=int8; empty: fp32",
     )
     device = GObject.Property(type=str, default="", nick="Device", blurb="Name in the runtime; empty: its default")
     threads = GObject.Property(

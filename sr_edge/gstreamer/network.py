@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,8 @@ import numpy as np
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
-from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.model_sources import open_frame_session
-from sr_edge.runtimes import find_entry, preferred_runtime
-from sr_edge.spec import Precision
+from sr_edge.errors import UsageError
+from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
 
 _WARM_UP_RUNS = 2
 
@@ -31,13 +30,6 @@ class NetworkSettings:
     threads: int = 0
 
 
-def _parse_precision(text: str) -> Precision:
-    try:
-        return Precision(text or Precision.FP32)
-    except ValueError:
-        raise UnknownNameError("precision", text, [precision.value for precision in Precision]) from None
-
-
 class GstUpscaler:
     """An open engine, for use by one thread."""
 
@@ -46,7 +38,7 @@ class GstUpscaler:
 
         Raises:
             UsageError: No model is set, or the runtime or precision is unknown.
-            BundleError, ExportError, EngineError, RuntimeUnavailable: As raised by `open_frame_session`.
+            BundleError, ExportError, EngineError, RuntimeUnavailable: As raised by `open_model` and `open_engine`.
         """
         if not settings.model:
             raise UsageError(
@@ -54,15 +46,18 @@ class GstUpscaler:
                 wanted="NAME.sredge",
                 remedy="set model=NAME.sredge, the bundle that `sr-edge deploy` writes, or an ONNX file",
             )
-        runtime = settings.runtime or preferred_runtime()
-        self._session = open_frame_session(
-            Path(settings.model).expanduser(),
-            runtime,
-            _parse_precision(settings.precision),
-            settings.device or find_entry(runtime).device,
-            float_precision=_parse_precision(settings.float_precision),
-            threads=settings.threads or None,
+        choice = EngineChoice.read(
+            settings.runtime,
+            settings.precision,
+            settings.float_precision,
+            settings.device,
+            settings.threads or None,
         )
+        with ExitStack() as resources:
+            bundle = resources.enter_context(open_model(Path(settings.model).expanduser()))
+            self.engine = choose_engine(bundle, choice)
+            self._session = resources.enter_context(open_engine(bundle, self.engine))
+            self._resources = resources.pop_all()
         self._frame_upscaler = NetworkFrameUpscaler(self._session)
 
     @property
@@ -103,7 +98,7 @@ class GstUpscaler:
         return 1e3 * elapsed_s
 
     def close(self) -> None:
-        self._session.close()
+        self._resources.close()
 
     def _upscale(self, frame: VideoFrame) -> VideoFrame:
         return self._frame_upscaler.finish(self._frame_upscaler.infer(self._frame_upscaler.prepare(frame)), frame)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import UsageError
+from sr_edge.model_sources.engine_choice import ChosenEngine, EngineChoice, choose_engine
 from sr_edge.model_sources.open import open_model
 from sr_edge.runtimes.engine.frame_session import session_over_graphs
 from sr_edge.runtimes.registry import find_entry, open_request, request_from_bundle
 from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat, Precision, member_of
 
+_LOG = logging.getLogger(__name__)
+
 
 def open_session(
     model: Bundle | Path | str,
-    runtime: str = "openvino",
+    runtime: str | None = None,
     precision: Precision | str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     *,
-    float_precision: Precision | str = Precision.FP32,
+    float_precision: Precision | str | None = None,
     io: FrameFormat | str | None = None,
     threads: int | None = None,
     slots: int | None = None,
@@ -31,15 +34,18 @@ def open_session(
 ) -> Session:
     """Opens a session on a bundle or an ONNX file.
 
+    Where `precision` is left out, the session runs what was measured to be the fastest within the budget on this
+    machine (`sr_edge.model_sources.engine_choice`), or else fp32 on a CPU and fp16 on a GPU. The choice is logged, and
+    `session.spec` has it.
+
     Args:
         model: an open bundle, or the path of a bundle or of an ONNX file. Open an ONNX file with `open_model` to state
             its range of values, order of channels or tile.
-        runtime: name of the runtime.
-        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16. None takes
-            fp32, or the precision of an ONNX file that has no fp32 graph. This, `float_precision` and `io` may be given
-            by their names, for example "int8".
-        device: device of the runtime, for example "cpu" or "cuda:1".
-        float_precision: precision of the other operators of an INT8 network.
+        runtime: name of the runtime; None or "auto" takes the recommended one, or else the first that works here.
+        precision: precision of convolutions and matrix multiplications; bf16 runs the fp32 artifact in bf16. None or
+            "auto" chooses. This, `float_precision` and `io` may be given by their names, for example "int8".
+        device: device of the runtime, for example "cpu" or "cuda:1"; None takes the default of the runtime.
+        float_precision: precision of the other operators of an INT8 network; None is fp32.
         io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
         threads: number of threads on the CPU; None leaves it to the runtime.
         slots: number of tiles that may be in flight; see `SessionRequest`.
@@ -53,36 +59,22 @@ def open_session(
         PrecisionUnavailable: the bundle has no artifact of that precision, or it cannot run here.
         BundleError: the bundle is damaged.
         ExportError: the ONNX file cannot be used.
-        UsageError: a float precision other than fp32 was given for a network without INT8 layers.
+        UsageError: a float precision was given for a network without INT8 layers.
         EngineError: the library cannot compile the artifact.
     """
-    find_entry(runtime)
+    choice = EngineChoice.read(runtime, precision, float_precision, device, threads, slots)
+    frame_format = None if io is None else member_of(FrameFormat, io, "frame format")
     with _opened(model) as bundle:
-        chosen = default_precision(bundle) if precision is None else member_of(Precision, precision, "precision")
-        float_precision = member_of(Precision, float_precision, "float precision")
-        _require_effect(chosen, float_precision)
-        request = request_from_bundle(
-            bundle,
-            runtime,
-            chosen,
-            device,
-            float_precision=float_precision,
-            io=None if io is None else member_of(FrameFormat, io, "frame format"),
-            threads=threads,
-            slots=slots,
-            allow_other_precision=allow_other_precision,
-            options=options,
-        )
-        return open_request(runtime, request)
+        return _open_graph(bundle, _logged(bundle, choice), frame_format, allow_other_precision, options)
 
 
 def open_frame_session(
     model: Bundle | Path | str,
-    runtime: str = "openvino",
+    runtime: str | None = None,
     precision: Precision | str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     *,
-    float_precision: Precision | str = Precision.FP32,
+    float_precision: Precision | str | None = None,
     threads: int | None = None,
     slots: int | None = None,
     options: Mapping[str, str] | None = None,
@@ -93,40 +85,55 @@ def open_frame_session(
     beforehand, for the float graph, this is `open_session`. Arguments and errors are those of `open_session`. A bundle
     that is passed open has to stay open as long as the session.
     """
+    choice = EngineChoice.read(runtime, precision, float_precision, device, threads, slots)
     with ExitStack() as resources:
         bundle = resources.enter_context(_opened(model))
-        open_graph = partial(
-            open_session,
-            bundle,
-            runtime,
-            precision,
-            device,
-            float_precision=float_precision,
-            threads=threads,
-            slots=slots,
-            options=options,
-        )
-        if find_entry(runtime).compiled_ahead:
-            return open_graph()
-        return session_over_graphs(open_graph, resources)
+        return _open_frames(bundle, _logged(bundle, choice), options, resources)
 
 
-def _require_effect(precision: Precision, float_precision: Precision) -> None:
-    """Raises UsageError for a float precision of a network without INT8 layers, on which it would have no effect."""
-    if precision is Precision.INT8 or float_precision in (Precision.FP32, precision):
-        return
-    raise UsageError(
-        f"the float precision {float_precision} is for the float layers of INT8 graphs, but {precision} was chosen",
-        found=precision,
-        wanted=Precision.INT8,
-        remedy=f"choose the precision int8, or {float_precision} alone",
+def open_engine(bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None) -> Session:
+    """Opens an engine of `choose_engine` for frames, as `open_frame_session` does; the bundle has to stay open."""
+    with ExitStack() as resources:
+        return _open_frames(bundle, engine, options, resources)
+
+
+def _logged(bundle: Bundle, choice: EngineChoice) -> ChosenEngine:
+    engine = choose_engine(bundle, choice)
+    _LOG.info("%s runs in %s", bundle.path.name, engine)
+    return engine
+
+
+def _open_frames(
+    bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None, resources: ExitStack
+) -> Session:
+    def open_graph(io: FrameFormat | None = None) -> Session:
+        return _open_graph(bundle, engine, io, False, options)
+
+    if find_entry(engine.runtime).compiled_ahead:
+        return open_graph()
+    return session_over_graphs(open_graph, resources)
+
+
+def _open_graph(
+    bundle: Bundle,
+    engine: ChosenEngine,
+    io: FrameFormat | None,
+    allow_other_precision: bool,
+    options: Mapping[str, str] | None,
+) -> Session:
+    request = request_from_bundle(
+        bundle,
+        engine.runtime,
+        engine.precision,
+        engine.device,
+        float_precision=engine.float_precision,
+        io=io,
+        threads=engine.threads,
+        slots=engine.slots,
+        allow_other_precision=allow_other_precision,
+        options=options,
     )
-
-
-def default_precision(bundle: Bundle) -> Precision:
-    """The precision that is run where none is named: fp32, or that of the first artifact of a file without fp32."""
-    precisions = [artifact.precision for artifact in bundle.manifest.artifacts]
-    return Precision.FP32 if Precision.FP32 in precisions else precisions[0]
+    return open_request(engine.runtime, request)
 
 
 @contextmanager

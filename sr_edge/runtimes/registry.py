@@ -92,8 +92,8 @@ RUNTIMES = (
     ),
 )
 
-PREFERRED_RUNTIMES = ("openvino", "onnxruntime", "torch")
-"""In the order of preference: the fastest first, as measured on CPUs."""
+PREFERRED_RUNTIMES = ("tensorrt", "tensorrt-rtx", "openvino", "onnxruntime", "torch")
+"""In the order of preference: a GPU before the CPU, and on CPUs the fastest first, as measured."""
 
 
 def runtime_names() -> list[str]:
@@ -140,16 +140,46 @@ def availability(name: str) -> Availability:
         return Availability(works=False, reason=str(error), how_to_install=find_entry(name).how_to_install)
 
 
-def preferred_runtime() -> str:
-    """The first of PREFERRED_RUNTIMES that works on this machine; raises RuntimeUnavailable."""
-    for name in PREFERRED_RUNTIMES:
-        if availability(name).works:
-            return name
-    raise RuntimeUnavailable(
-        f"none of the runtimes {', '.join(PREFERRED_RUNTIMES)} works here",
-        wanted=PREFERRED_RUNTIMES,
-        remedy="run `sr-edge doctor` to see why and what to install",
-    )
+def preferred_runtime(device: str | None = None) -> str:
+    """The first of PREFERRED_RUNTIMES that works on this machine, on `device` if one is named.
+
+    Raises:
+        RuntimeUnavailable: None works, or none has the device; the error names those that work.
+    """
+    return working_runtimes(device)[0]
+
+
+def working_runtimes(device: str | None = None) -> list[str]:
+    """Those of PREFERRED_RUNTIMES that work on this machine, on `device` if one is named.
+
+    Raises:
+        RuntimeUnavailable: None works, or none has the device; the error names those that work.
+    """
+    works = {name: found for name in PREFERRED_RUNTIMES if (found := availability(name)).works}
+    if not works:
+        raise RuntimeUnavailable(
+            f"none of the runtimes {', '.join(PREFERRED_RUNTIMES)} works here",
+            wanted=PREFERRED_RUNTIMES,
+            remedy="run `sr-edge doctor` to see why and what to install",
+        )
+    chosen = [name for name in works if device is None or _has_device(name, device)]
+    if not chosen:
+        present = [f"{name} on {', '.join(each.name for each in found.devices)}" for name, found in works.items()]
+        raise RuntimeUnavailable(
+            f"no runtime has the device {device!r} here; what works: {'; '.join(present)}",
+            found=device,
+            wanted=tuple(present),
+            remedy="choose one of these, or run `sr-edge doctor` to see what else can be installed",
+        )
+    return chosen
+
+
+def _has_device(name: str, device: str) -> bool:
+    try:
+        load_runtime(name).obstacle(Precision.FP32, device)
+    except RuntimeUnavailable:
+        return False
+    return True
 
 
 def supports(name: str, precision: Precision | str, device: str = "cpu") -> bool:

@@ -63,7 +63,7 @@ def _split_names(text: str, kind: str) -> list[str]:
 
 
 def variants_of(
-    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision | str], device: str = "cpu"
+    bundle: Bundle, runtimes: Sequence[str], precisions: Sequence[Precision | str], device: str | None = None
 ) -> list[Variant]:
     """Every runtime at every precision, and INT8 with float layers in bf16 or fp16 where the runtime supports that.
 
@@ -73,14 +73,27 @@ def variants_of(
     members = [member_of(Precision, precision, "precision") for precision in precisions]
     variants = []
     for runtime in runtimes:
+        place = device or find_entry(runtime).device
         for precision in members if _has_artifact(bundle, runtime) else members[:1]:
             variants.append(Variant(runtime, precision))
             if precision is Precision.INT8:
                 variants += [
                     Variant(runtime, precision, float_precision)
-                    for float_precision in _mixed_float_precisions(bundle, runtime, device)
+                    for float_precision in _mixed_float_precisions(bundle, runtime, place)
                 ]
     return variants
+
+
+def can_run(bundle: Bundle, variant: Variant, device: str) -> bool:
+    """Whether the bundle has a graph for a variant, and the runtime works here and can compute it on the device."""
+    try:
+        runtime = load_runtime(variant.runtime)
+        precisions = (variant.precision, variant.float_precision)
+        if any(runtime.obstacle(precision, device) is not None for precision in precisions):
+            return False
+    except SrEdgeError:
+        return False
+    return runtime.choose_artifact(bundle.manifest.artifacts, *precisions, None) is not None
 
 
 def _has_artifact(bundle: Bundle, runtime: str) -> bool:

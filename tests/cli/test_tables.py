@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sr_edge.cli.output import keep_words_whole
+from sr_edge.cli.tables import fitted_table
 
 NUMBERS = ("11,704,123", "216.3", "0.9553")
 LAYER = "/network/layers.0/residual_group/blocks.0/attn/qkv/MatMul"
@@ -16,9 +16,8 @@ LAYER = "/network/layers.0/residual_group/blocks.0/attn/qkv/MatMul"
 
 def rendered(table: Table, width: int) -> str:
     """The table as it is printed on a terminal of this width."""
-    keep_words_whole(table, width)
     out = io.StringIO()
-    Console(file=out, width=width).print(table, crop=False)
+    Console(file=out, width=width).print(fitted_table(table, width), crop=False)
     return out.getvalue()
 
 

@@ -16,6 +16,7 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import (
+    AllOption,
     AnyIoOption,
     DeviceOption,
     JsonOption,
@@ -38,7 +39,7 @@ def bench(
     runs: RunsOption = 20,
     warm_up: Annotated[int, typer.Option(min=0, help="Untimed runs before the timed ones.")] = 3,
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     io: AnyIoOption = None,
     memory: MemoryOption = True,
@@ -57,6 +58,7 @@ def bench(
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
     channel_order: ChannelOrderOption = "rgb",
+    with_all: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, memory and fidelity of a bundle."""
@@ -66,16 +68,21 @@ def bench(
     if csv is not None:
         require_output_file(csv)
     with result_on_stdout(as_json) as show:
+        from rich.console import Group
+
         from sr_edge.bench import (
             OpenOptions,
             bench_bundle,
             choose_precisions,
             choose_runtimes,
             csv_report,
+            golden_patches,
             rich_report,
             variants_of,
+            with_recommendation,
             write_text,
         )
+        from sr_edge.bench.tables import LEAST_IMPORTANT
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
@@ -83,9 +90,19 @@ def bench(
             with opened_model(bundle, tile, input_range, channel_order) as opened:
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(
-                    opened, variants, options, runs, warm_up, memory, progress=progress, with_census=census
+                report = bench_bundle(
+                    opened,
+                    variants,
+                    options,
+                    runs,
+                    warm_up,
+                    memory,
+                    progress=progress,
+                    patches=golden_patches(opened),
+                    with_census=census,
                 )
+                report, kept = with_recommendation(opened, report, options)
             if csv is not None:
                 write_text(csv, csv_report(report))
-        show(report, rich_report(report))
+        show(report, Group(rich_report(report, with_all), kept), LEAST_IMPORTANT)
     report.require_one_ran()

@@ -10,7 +10,6 @@ import typer
 
 from sr_edge.cli.model_argument import AUTO, ChannelOrderOption, read_input_range
 from sr_edge.cli.options import (
-    DeviceOption,
     JsonOption,
     RandomWeightsOption,
     ScaleOption,
@@ -42,6 +41,8 @@ ComparedRangeOption = Annotated[
         "finds it out for ONNX files, and is 1 for networks.",
     ),
 ]
+
+ModelsDeviceOption = Annotated[str, typer.Option(help="Device of both models, as `sr-edge doctor` names it.")]
 
 
 def compare(
@@ -99,7 +100,7 @@ def compare(
     channel_order: ChannelOrderOption = "rgb",
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: ModelsDeviceOption = "cpu",
     trust: TrustOption = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -36,7 +36,7 @@ def evaluate(
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
@@ -59,6 +59,7 @@ def evaluate(
             rich_report,
             variants_of,
         )
+        from sr_edge.bench.tables import LEAST_IMPORTANT
 
         with progress_on_stderr() as progress:
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
@@ -68,6 +69,6 @@ def evaluate(
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
                 report = replace(report, not_images=files_without_image(hr, lr))
-        show(report, rich_report(report))
+        show(report, rich_report(report), LEAST_IMPORTANT)
     report.require_one_ran()
     report.require_all_scored()

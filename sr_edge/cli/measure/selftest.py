@@ -26,7 +26,7 @@ def selftest(
     bundle: RunnableArgument,
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,

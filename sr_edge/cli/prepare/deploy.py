@@ -11,6 +11,7 @@ import typer
 
 from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
+    AllOption,
     ArchOption,
     BakeOption,
     BlendOption,
@@ -122,6 +123,7 @@ def deploy(
     input_range: InputRangeOption = None,
     channel_order: ChannelOrderOption = "rgb",
     bake: BakeOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    with_all: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export, calibrate, verify and time a model in one step."""
@@ -132,6 +134,7 @@ def deploy(
         require_output(out)
     with result_on_stdout(as_json) as show:
         from sr_edge.bench import choose_precisions, choose_runtimes
+        from sr_edge.bench.tables import LEAST_IMPORTANT
         from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
         from sr_edge.deploy import DeployPlan, deploy_network
         from sr_edge.deploy.plan import require_quantization_options, require_timed_runtime
@@ -168,7 +171,7 @@ def deploy(
             bundle = out or _default_output(network.card)
             require_output(bundle)
             report = deploy_network(network, images, bundle, plan, progress)
-        show(report, _readable(report))
+        show(report, _readable(report, with_all), LEAST_IMPORTANT)
     report.require_reproduced()
     report.bench.require_all_scored()
 
@@ -178,7 +181,7 @@ def _default_output(card: ModelCard) -> Path:
     return Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', card.name)}-x{card.scale}.sredge")
 
 
-def _readable(report: DeployReport) -> Group:
+def _readable(report: DeployReport, with_all: bool) -> Group:
     from rich.console import Group
 
     from sr_edge.bench import rich_report
@@ -192,7 +195,12 @@ def _readable(report: DeployReport) -> Group:
     verified += report.manifest.pass_lines
     warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
     return Group(
-        rich_report(report.bench), *verified, *report.notes, *warnings, written, *advice_lines(report.recommendations)
+        rich_report(report.bench, with_all),
+        *verified,
+        *report.notes,
+        *warnings,
+        written,
+        *advice_lines(report.recommendations),
     )
 
 

@@ -62,7 +62,7 @@ def chosen_tile(
     if isinstance(model.module, FileNetwork) and model.module.file.fixed_tile is not None:
         return model.module.file.fixed_tile
     candidates = candidate_tiles(model.card)
-    runtime = preferred_runtime()
+    runtime = preferred_runtime("cpu")
 
     def cost(tile: TileSpec) -> TileCost:
         progress(STAGE, candidates.index(tile), len(candidates))

@@ -19,13 +19,16 @@ from sr_edge.cli.model_argument import (
     ChannelOrderOption,
     OnnxInputRangeOption,
     OnnxTileOption,
+    RunFloatPrecisionOption,
     RunnableArgument,
+    RunPrecisionOption,
+    RunRuntimeOption,
+    chosen_engine,
     opened_model,
 )
-from sr_edge.cli.options import FloatPrecisionOption, SettingsOption, ThreadsOption, read_settings
+from sr_edge.cli.options import SettingsOption, ThreadsOption, read_settings
 from sr_edge.cli.run.stream_options import DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
 from sr_edge.cli.terminal import print_line
-from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
     from sr_edge.camera import Source, SourceOptions, StreamReport
@@ -41,21 +44,6 @@ SourceArgument = Annotated[
         metavar="SOURCE",
         help="Camera (/dev/video0), rtsp://, udp:// or http:// address, video file, folder of images, or "
         "test:320x180@30. Files are played in real time.",
-        show_default=False,
-    ),
-]
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Runtime to start with. Default: the first of openvino, onnxruntime and torch that works.",
-        show_default=False,
-    ),
-]
-PrecisionOption = Annotated[
-    Precision | None,
-    typer.Option(
-        help="Precision of convolutions and matrix multiplications to start with. Default: fp32, or int8 for an ONNX "
-        "file in INT8.",
         show_default=False,
     ),
 ]
@@ -77,9 +65,9 @@ PortOption = Annotated[int, typer.Option(min=0, max=65535, help="TCP port to lis
 def preview(
     model: RunnableArgument,
     source: SourceArgument,
-    runtime: RuntimeOption = None,
-    precision: PrecisionOption = None,
-    float_precision: FloatPrecisionOption = Precision.FP32,
+    runtime: RunRuntimeOption = AUTO,
+    precision: RunPrecisionOption = AUTO,
+    float_precision: RunFloatPrecisionOption = None,
     policy: PolicyOption = "latest",
     once: OnceOption = False,
     host: HostOption = "127.0.0.1",
@@ -100,14 +88,15 @@ def preview(
     from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
-    from sr_edge.model_sources import default_precision, open_frame_session
-    from sr_edge.runtimes import preferred_runtime
+    from sr_edge.model_sources import EngineChoice, open_frame_session
 
     drop_policy = Policy.parse(policy)
+    wish = EngineChoice.read(runtime, precision, float_precision, threads=threads)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
         bundle = resources.enter_context(opened_model(model, tile, input_range, channel_order))
-        initial = EngineOption(runtime or preferred_runtime(), precision or default_precision(bundle), float_precision)
+        engine = chosen_engine(bundle, wish)
+        initial = EngineOption(engine.runtime, engine.precision, engine.float_precision)
         upscaler = SwitchableFrameUpscaler(
             lambda choice: open_frame_session(
                 bundle,
@@ -115,7 +104,7 @@ def preview(
                 choice.precision,
                 choice.device,
                 float_precision=choice.float_precision,
-                threads=threads,
+                threads=wish.threads,
             ),
             initial,
             controls,

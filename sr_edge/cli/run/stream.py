@@ -18,13 +18,15 @@ from sr_edge.cli.model_argument import (
     ChannelOrderOption,
     OnnxInputRangeOption,
     OnnxTileOption,
+    RunFloatPrecisionOption,
     RunnableArgument,
     RunPrecisionOption,
+    RunRuntimeOption,
+    chosen_engine,
     opened_model,
 )
 from sr_edge.cli.options import (
     DeviceOption,
-    FloatPrecisionOption,
     JsonOption,
     SettingsOption,
     ThreadsOption,
@@ -47,7 +49,6 @@ from sr_edge.cli.run.stream_options import (
     RawOption,
     ReadOption,
     RoiOption,
-    RuntimeOption,
     SinkArgument,
     SlotsOption,
     SourceArgument,
@@ -59,7 +60,6 @@ from sr_edge.cli.run.stream_options import (
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file
-from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
     from sr_edge.camera import (
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     )
     from sr_edge.cli.output import ShowResult
     from sr_edge.cli.run.stream_display import Display, StreamTitle
+    from sr_edge.model_sources import EngineChoice
     from sr_edge.runtimes import Session
 
 
@@ -84,9 +85,9 @@ def stream(
     model: RunnableArgument,
     source: SourceArgument,
     sink: SinkArgument = "null",
-    runtime: RuntimeOption = None,
-    precision: RunPrecisionOption = None,
-    float_precision: FloatPrecisionOption = Precision.FP32,
+    runtime: RunRuntimeOption = AUTO,
+    precision: RunPrecisionOption = AUTO,
+    float_precision: RunFloatPrecisionOption = None,
     policy: PolicyOption = None,
     roi: RoiOption = None,
     every: EveryOption = 1,
@@ -107,7 +108,7 @@ def stream(
     give_up_s: GiveUpOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
@@ -137,6 +138,7 @@ def stream(
     from sr_edge.camera.sources.wrappers import CheckedSource
     from sr_edge.cli.output import result_on_stdout
     from sr_edge.cli.run.stream_display import Display, StreamTitle
+    from sr_edge.model_sources import EngineChoice
 
     requested_policy = Policy.parse(policy) if policy is not None else None
     routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
@@ -156,7 +158,7 @@ def stream(
         codec, read_pairs(encode), parse_pixel_format(pixel_format), give_up_s, on_event=event_log.record
     )
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
-        engines = _Engines(resources, runtime, precision, float_precision, device, threads, slots)
+        engines = _Engines(resources, EngineChoice.read(runtime, precision, float_precision, device, threads, slots))
         session = engines.open(model, tile, input_range, channel_order)
         fallback_session = routing.fallback_session(engines)
         opened = interruptible(lambda: open_source(source, source_options))
@@ -242,32 +244,15 @@ class _Engines:
     """Opens the bundles of model and fallback with the same options."""
 
     resources: ExitStack
-    runtime: str | None
-    precision: Precision | None
-    float_precision: Precision
-    device: str
-    threads: int | None
-    slots: int | None
+    choice: EngineChoice
 
     def open(
         self, model: Path, tile: str | None = None, input_range: str = AUTO, channel_order: str = "rgb"
     ) -> Session:
-        from sr_edge.model_sources import open_frame_session
-        from sr_edge.runtimes import preferred_runtime
+        from sr_edge.model_sources import open_engine
 
-        name = self.runtime or preferred_runtime()
         bundle = self.resources.enter_context(opened_model(model, tile, input_range, channel_order))
-        session = self.resources.enter_context(
-            open_frame_session(
-                bundle,
-                name,
-                self.precision,
-                self.device,
-                float_precision=self.float_precision,
-                threads=self.threads,
-                slots=self.slots,
-            )
-        )
+        session = self.resources.enter_context(open_engine(bundle, chosen_engine(bundle, self.choice)))
         session.measure(runs=1, warm_up=0)  # the first tile is slow in most runtimes
         return session
 

@@ -34,12 +34,6 @@ SinkArgument = Annotated[
         "frames.",
     ),
 ]
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Runtime to use. Default: the first of openvino, onnxruntime and torch that works.", show_default=False
-    ),
-]
 SlotsOption = Annotated[
     int | None,
     typer.Option(

@@ -16,20 +16,22 @@ from sr_edge.cli.model_argument import (
     ChannelOrderOption,
     OnnxInputRangeOption,
     OnnxTileOption,
+    RunFloatPrecisionOption,
     RunnableArgument,
     RunPrecisionOption,
+    RunRuntimeOption,
+    chosen_engine,
     opened_model,
 )
 from sr_edge.cli.options import (
     DeviceOption,
-    FloatPrecisionOption,
     JsonOption,
     SettingsOption,
     ThreadsOption,
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption, RuntimeOption
+from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -40,7 +42,6 @@ from sr_edge.cli.run.upscale_video import (
 )
 from sr_edge.errors import FrameError
 from sr_edge.files.whole_file import require_output, require_output_file
-from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
     from sr_edge.camera.file.job import VideoJob, VideoResult
@@ -111,9 +112,9 @@ def upscale(
     model: RunnableArgument,
     source: SourceArgument,
     target: TargetArgument,
-    runtime: RuntimeOption = None,
-    precision: RunPrecisionOption = None,
-    float_precision: FloatPrecisionOption = Precision.FP32,
+    runtime: RunRuntimeOption = AUTO,
+    precision: RunPrecisionOption = AUTO,
+    float_precision: RunFloatPrecisionOption = None,
     overlap: OverlapOption = None,
     resume: ResumeOption = True,
     frames: FramesOption = "",
@@ -124,7 +125,7 @@ def upscale(
     copy: CopyOption = "all",
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
@@ -141,27 +142,17 @@ def upscale(
     if video is None:
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show:
-        from sr_edge.model_sources import open_frame_session
-        from sr_edge.runtimes import preferred_runtime
+        from sr_edge.model_sources import EngineChoice, open_engine
         from sr_edge.upscaler import Upscaler
 
-        name = runtime or preferred_runtime()
-        options = {"architecture": trust} if trust and name == "torch" else None
+        choice = EngineChoice.read(
+            runtime, precision, float_precision, device, threads, slots or (VIDEO_SLOTS if video else None)
+        )
         with opened_model(model, tile, input_range, channel_order) as opened:
             job = plan_video_job(source, target, opened.manifest.card.scale, video) if video else None
-            with (
-                open_frame_session(
-                    opened,
-                    name,
-                    precision,
-                    device,
-                    float_precision=float_precision,
-                    threads=threads,
-                    slots=slots or (VIDEO_SLOTS if job else None),
-                    options=options,
-                ) as session,
-                progress_on_stderr() as progress,
-            ):
+            engine = chosen_engine(opened, choice)
+            options = {"architecture": trust} if trust and engine.runtime == "torch" else None
+            with open_engine(opened, engine, options) as session, progress_on_stderr() as progress:
                 started = time.perf_counter()
                 if job is not None:
                     outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
@@ -169,7 +160,7 @@ def upscale(
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
                 seconds = time.perf_counter() - started
-        document = {"session": session.spec, "seconds": seconds, **outcome.document}
+        document = {"engine": engine, "session": session.spec, "seconds": seconds, **outcome.document}
         show(document, "\n".join([*outcome.lines, _session_line(session.spec, seconds)]))
     if outcome.failure is not None:
         raise outcome.failure

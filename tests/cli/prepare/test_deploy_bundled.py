@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Group
 
+from sr_edge.bench.recommendation import MIN_ROUNDS
 from sr_edge.bundle import open_bundle
 from sr_edge.cli.output import PIPE_WIDTH, result_on_stdout
 from sr_edge.cli.prepare.deploy import advice_lines
 from sr_edge.deploy import Recommendation
-from sr_edge.deploy.recommendation import MIN_ROUNDS
 from sr_edge.models.registry import WEIGHTS_FOLDER
 from sr_edge.runtimes import supports
 from sr_edge.spec import Precision

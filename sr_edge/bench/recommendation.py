@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sr_edge.bench.protocol import OpenOptions
 from sr_edge.bench.rows import BenchReport, Row
-from sr_edge.runtimes import Spread
-from sr_edge.runtimes.variants import Variant
+from sr_edge.bundle import Bundle, RecommendedEngine
+from sr_edge.runtimes import RUNTIMES, Spread, availability, find_entry
+from sr_edge.runtimes.measure.recommendations import fingerprint_of, store_recommendations
+from sr_edge.runtimes.variants import Variant, can_run, variants_of
 from sr_edge.spec import Precision
 
+DEFAULT_MAX_DROP_DB = 0.05
 MIN_ROUNDS = 5
 """With fewer rounds a difference cannot be distinguished from noise."""
 
@@ -88,6 +92,90 @@ def recommend(
             advice = _recommended(choice, rows, max_drop_db, _Invocation(report.card.name, bundle, threads))
             by_latency.append((_median_ms(choice), advice))
     return tuple(advice for _, advice in sorted(by_latency, key=lambda each: each[0]))
+
+
+def recommended_engines(
+    report: BenchReport,
+    recommendations: Sequence[Recommendation],
+    max_drop_db: float,
+    measured_by: str,
+    threads: int | None = None,
+) -> tuple[RecommendedEngine, ...]:
+    """The recommendations as a bundle or the cache keeps them, with the hardware and versions for which they are valid.
+
+    Args:
+        report: The benchmark from which `recommend` derived them.
+        recommendations: Those of `recommend`; a runtime without a recommended variant is left out.
+        max_drop_db: The loss that was allowed.
+        measured_by: The command, "deploy" or "bench".
+        threads: The number of threads of the measurement.
+    """
+    rows = {row.variant: row for row in report.rows}
+    chosen = [(each, rows[each.variant]) for each in recommendations if each.variant]
+    return tuple(
+        RecommendedEngine(
+            row.variant.runtime,
+            row.variant.precision,
+            row.variant.float_precision,
+            fingerprint_of(
+                row.spec.device, row.spec.version, report.environment.machine, availability(row.variant.runtime)
+            ),
+            _median_ms(row),
+            each.cost_db if math.isfinite(each.cost_db) else 0.0,
+            max_drop_db,
+            measured_by,
+            report.environment.started,
+            threads,
+        )
+        for each, row in chosen
+        if row.spec
+    )
+
+
+def with_recommendation(bundle: Bundle, report: BenchReport, options: OpenOptions) -> tuple[BenchReport, str]:
+    """Adds to a benchmark what it recommends, and keeps that in the user's cache if it compared all that works here.
+
+    The loss that is allowed is that of the bundle's own recommendation, or DEFAULT_MAX_DROP_DB.
+
+    Args:
+        bundle: The bundle that was measured.
+        report: The benchmark.
+        options: How its variants were opened.
+
+    Returns:
+        The report, and a sentence that says whether the recommendation is kept.
+    """
+    own = bundle.manifest.recommendations
+    max_drop_db = own[0].max_drop_db if own else DEFAULT_MAX_DROP_DB
+    advice = recommend(report, max_drop_db, bundle.path, options.threads)
+    engines = recommended_engines(report, advice, max_drop_db, "bench", options.threads)
+    report = replace(report, recommended=engines)
+    obstacle = _why_not_kept(bundle, report, options, advice)
+    if obstacle:
+        return report, f"not kept as the default of --precision auto: {obstacle}"
+    try:
+        store_recommendations(bundle.manifest, engines)
+    except OSError as error:
+        return report, f"not kept as the default of --precision auto: the cache cannot be written ({error})"
+    return report, "kept as the default of --precision auto for this bundle on this machine"
+
+
+def _why_not_kept(bundle: Bundle, report: BenchReport, options: OpenOptions, advice: Sequence[Recommendation]) -> str:
+    """Why the recommendation of a benchmark is no default; empty if it is.
+
+    A benchmark of some variants must not replace a comparison of all: its fastest may be slower than what it left out.
+    """
+    if not report.recommended:
+        return advice[0].summary if advice else "nothing was timed"
+    if options.io is not None or options.controls:
+        return "it was measured with --io or --set"
+    names = [entry.name for entry in RUNTIMES if availability(entry.name).works]
+    measured = {row.variant for row in report.rows}
+    possible = variants_of(bundle, names, list(Precision), options.device)
+    devices = {name: options.device or find_entry(name).device for name in names}
+    missing = [each for each in possible if each not in measured and can_run(bundle, each, devices[each.runtime])]
+    left_out = ", ".join(dict.fromkeys(f"{each.runtime} {each.label}" for each in missing))
+    return f"it left out {left_out}" if missing else ""
 
 
 def cost_db(row: Row) -> float:

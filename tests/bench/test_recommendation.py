@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sr_edge.bench import BenchReport, Environment, GoldenResult, HrScores, Quality, Row, SelfTest, Variant
-from sr_edge.deploy.recommendation import Recommendation, recommend
+from sr_edge.bench.recommendation import Recommendation, recommend
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import Machine, SessionSpec
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
