@@ -3,7 +3,7 @@
 from sr_edge.image_files.folders import FolderContent, list_pictures, note_about_others, result_names, scan_folder
 from sr_edge.image_files.formats import has_picture_name, is_picture, missing_package, result_name
 from sr_edge.image_files.read import MAX_PIXELS, count_frames, read_picture
-from sr_edge.image_files.write import jpeg_from_frame, require_format_supports, write_picture
+from sr_edge.image_files.write import jpeg_from_frame, png_from_frame, require_format_supports, write_picture
 
 __all__ = [
     "MAX_PIXELS",
@@ -15,6 +15,7 @@ __all__ = [
     "list_pictures",
     "missing_package",
     "note_about_others",
+    "png_from_frame",
     "read_picture",
     "require_format_supports",
     "result_name",
