@@ -67,6 +67,11 @@ class Source(Protocol):
         ...
 
     @property
+    def is_reconnecting(self) -> bool:
+        """Whether the source is lost and has delivered no frame since."""
+        ...
+
+    @property
     def unreadable_packets(self) -> int:
         """Packets that could not be decoded."""
         ...

@@ -124,6 +124,11 @@ def jpeg_from_frame(frame_hwc: npt.NDArray[np.uint8]) -> bytes:
     return _encoded(WRITTEN_FORMAT_OF_SUFFIX[".jpg"], Picture(frame_hwc))
 
 
+def png_from_frame(frame_hwc: npt.NDArray[np.uint8]) -> bytes:
+    """Encodes (height, width, 3) RGB or (height, width, 1) gray as PNG in memory."""
+    return _encoded(WRITTEN_FORMAT_OF_SUFFIX[".png"], Picture(frame_hwc))
+
+
 def _encoded(form: WrittenFormat, picture: Picture) -> bytes:
     if form.name == "TIFF":
         return tiff_from_picture(picture)

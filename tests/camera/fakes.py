@@ -28,6 +28,7 @@ class ListSource:
 
     name = "a list"
     reconnections = 0
+    is_reconnecting = False
     unreadable_packets = 0
 
     def __init__(self, frames: Iterable[VideoFrame], is_live: bool = False) -> None:

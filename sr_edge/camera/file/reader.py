@@ -67,6 +67,7 @@ class VideoFileSource:
 
     is_live = False
     reconnections = 0
+    is_reconnecting = False
 
     def __init__(
         self,

@@ -87,6 +87,7 @@ class Loop:
             dropped=self._input.dropped,
             queued=len(self._input),
             reconnections=self._source.reconnections,
+            is_reconnecting=self._source.is_reconnecting,
             sink_reconnections=self._sink.reconnections if self._sink is not None else 0,
             unreadable_packets=self._source.unreadable_packets,
             events=self._event_log.events,

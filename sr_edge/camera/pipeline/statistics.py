@@ -87,6 +87,8 @@ class StreamReport:
         bicubic_frames: frames between those of the model that were upscaled by bicubic interpolation (`every`).
         fallback_switches: changes between the model and the fallback.
         reconnections: how often the source was opened again.
+        is_reconnecting: whether the source is lost at the moment.
+        since_input_s: seconds since the last frame of the source, or since the stream was created if there is none.
         sink_reconnections: how often the sink was opened again.
         unreadable_packets: packets of the source that could not be decoded.
         events: the recorded events, oldest first.
@@ -111,6 +113,8 @@ class StreamReport:
     bicubic_frames: int
     fallback_switches: int
     reconnections: int
+    is_reconnecting: bool
+    since_input_s: float
     sink_reconnections: int
     unreadable_packets: int
     events: tuple[str, ...] = field(default=())
@@ -142,7 +146,7 @@ class StreamStatistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._started_s = time.monotonic()
+        self._started_s = self._last_input_s = time.monotonic()
         self._in, self._out = _Rate(), _Rate()
         self._latency = DurationHistogram()
         self._latencies: dict[str, DurationHistogram] = {}
@@ -154,6 +158,7 @@ class StreamStatistics:
         """Records a frame of the source, and how long it took to arrive."""
         with self._lock:
             self._in.add()
+            self._last_input_s = time.monotonic()
         self.record_stage("source", source_ms)
 
     def record_output(self, latency_ms: float, upscaler: str = MODEL) -> None:
@@ -183,6 +188,7 @@ class StreamStatistics:
         dropped: int = 0,
         queued: int = 0,
         reconnections: int = 0,
+        is_reconnecting: bool = False,
         sink_reconnections: int = 0,
         unreadable_packets: int = 0,
         events: tuple[str, ...] = (),
@@ -209,6 +215,8 @@ class StreamStatistics:
                 bicubic_frames=self._counts["bicubic_frames"],
                 fallback_switches=self._counts["fallback_switches"],
                 reconnections=reconnections,
+                is_reconnecting=is_reconnecting,
+                since_input_s=time.monotonic() - self._last_input_s,
                 sink_reconnections=sink_reconnections,
                 unreadable_packets=unreadable_packets,
                 events=events,

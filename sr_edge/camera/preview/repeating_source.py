@@ -18,6 +18,7 @@ class RepeatingSource:
 
     is_live = False
     reconnections = 0
+    is_reconnecting = False
 
     def __init__(self, open_again: Callable[[], Source]) -> None:
         """Opens the source for the first time.

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,10 +26,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sr_edge.camera.preview.access import Access
 from sr_edge.camera.preview.engines import EngineOption
-from sr_edge.camera.preview.stream import FramePair, PreviewStream
+from sr_edge.camera.preview.frame_message import PreviewFrame
+from sr_edge.camera.preview.stream import PreviewStream
 from sr_edge.errors import StreamError
 
 MAX_VIEWERS = 8
+MAX_ENGINES = 2
+"""The engine of the stream, and one to compare with."""
 _STATISTICS_INTERVAL_S = 0.5
 _SHUTDOWN_TIMEOUT_S = 1
 _REFUSED, _TRY_AGAIN_LATER, _NOT_TEXT, _MALFORMED = 4403, 1013, 1003, 1007
@@ -39,8 +42,7 @@ _MAX_MESSAGE_BYTES = 4096
 _ASSETS = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/graphs.js": ("graphs.js", "text/javascript"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("page", "picture", "engines", "graphs")},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
@@ -62,6 +64,7 @@ class StreamInfo:
         scale: Magnification.
         policy: Which frames are dropped if they arrive too fast.
         engines: The engines that can be selected.
+        recommended: The one of them that was measured to be the best here; None if none was measured.
     """
 
     source: str
@@ -69,6 +72,7 @@ class StreamInfo:
     scale: int
     policy: str
     engines: Sequence[EngineOption]
+    recommended: EngineOption | None = None
 
     @property
     def message(self) -> str:
@@ -80,6 +84,7 @@ class StreamInfo:
                 "scale": self.scale,
                 "policy": self.policy,
                 "engines": [option.label for option in self.engines],
+                "recommended": None if self.recommended is None else self.recommended.label,
             }
         )
 
@@ -135,68 +140,97 @@ class _Viewer:
         self._stream = stream
         self._stream_info = stream_info
         self._options = {option.label: option for option in stream_info.engines}
-        self._requested = anyio.Event()
+        self._frame_requested = anyio.Event()
+        self._snapshot_requested = anyio.Event()
+        self._statistics_requested = anyio.Event()
         self._arrived = anyio.Event()
-        self._last_number = -1
+        self._sent: PreviewFrame | None = None
+        self._wish = 0
 
     async def serve(self) -> None:
         """Serves the page until it is closed."""
         await self._socket.send_text(self._stream_info.message)
         event_loop = asyncio.get_running_loop()
 
-        def on_pair() -> None:
+        def on_frame() -> None:
             with suppress(RuntimeError):  # the event loop is closed while the server shuts down
                 event_loop.call_soon_threadsafe(lambda: self._arrived.set())
 
-        stop_listening = self._stream.listen(on_pair)
+        stop_listening = self._stream.listen(on_frame)
+        work = (self._send_frames, self._send_snapshots, self._send_statistics, self._receive_requests)
         try:
             async with anyio.create_task_group() as tasks:
-                for work in (self._send_frames, self._send_statistics, self._receive_requests):
-                    tasks.start_soon(self._until_closed, work, tasks)
+                for each in work:
+                    tasks.start_soon(self._until_closed, each, tasks)
         finally:
             stop_listening()
 
-    async def _until_closed(self, work: Callable[[TaskGroup], Awaitable[None]], tasks: TaskGroup) -> None:
+    async def _until_closed(self, work: Callable[[], Awaitable[None]], tasks: TaskGroup) -> None:
         """Cancels all tasks when one of them notices that the page was closed."""
         with suppress(WebSocketDisconnect, RuntimeError):  # starlette raises either when the connection is closed
-            await work(tasks)
+            await work()
         tasks.cancel_scope.cancel()
 
-    async def _send_frames(self, tasks: TaskGroup) -> None:
+    async def _send_frames(self) -> None:
         while True:
-            await self._requested.wait()
-            self._requested = anyio.Event()
-            pair = await self._next_pair()
-            self._last_number = pair.number
-            # The first viewer of a pair encodes it, which takes milliseconds and must not block the event loop.
-            await self._socket.send_bytes(await to_thread.run_sync(pair.encoded))
+            await self._frame_requested.wait()
+            self._frame_requested = anyio.Event()
+            frame = await self._next_frame()
+            # The first viewer of a frame encodes it, which takes milliseconds and must not block the event loop.
+            message = await to_thread.run_sync(frame.encoded)
+            self._sent = frame
+            await self._socket.send_bytes(message)
 
-    async def _next_pair(self) -> FramePair:
+    async def _next_frame(self) -> PreviewFrame:
+        last_number = -1 if self._sent is None else self._sent.number
         while True:
-            # A new event before the check: a pair that arrives between the check and the wait sets it, so the wait
+            # A new event before the check: a frame that arrives between the check and the wait sets it, so the wait
             # cannot miss it.
             arrived = self._arrived = anyio.Event()
-            pair = self._stream.newest(self._last_number)
-            if pair is not None:
-                return pair
+            frame = self._stream.newest(last_number)
+            if frame is not None:
+                return frame
             await arrived.wait()
 
-    async def _send_statistics(self, tasks: TaskGroup) -> None:
+    async def _send_snapshots(self) -> None:
+        """Sends the frame that the page shows, as files. A request before the first frame has no answer."""
         while True:
-            await self._socket.send_text(json.dumps(self._stream.statistics()))
-            await anyio.sleep(_STATISTICS_INTERVAL_S)
+            await self._snapshot_requested.wait()
+            self._snapshot_requested = anyio.Event()
+            if self._sent is not None:
+                await self._socket.send_bytes(await to_thread.run_sync(self._sent.snapshot))
 
-    async def _receive_requests(self, tasks: TaskGroup) -> None:
+    async def _send_statistics(self) -> None:
+        """Sends the statistics regularly and after each wish, with the number of the last wish that they include."""
+        while True:
+            requested = self._statistics_requested = anyio.Event()
+            await self._socket.send_text(json.dumps({**self._stream.statistics(), "wish": self._wish}))
+            with anyio.move_on_after(_STATISTICS_INTERVAL_S):
+                await requested.wait()
+
+    async def _receive_requests(self) -> None:
         while (text := await self._receive_text()) is not None:
             request = _parse_request(text)
             if request is None:
                 await self._socket.close(_MALFORMED, "requests are JSON objects")
                 return
             if request.get("request") == "frame":
-                self._requested.set()
-            option = self._options.get(str(request.get("engine")))
-            if option is not None:
-                self._stream.request_engine(option)
+                self._frame_requested.set()
+            elif request.get("request") == "snapshot":
+                self._snapshot_requested.set()
+            elif request.get("request") == "engines":
+                self._request_engines(request)
+
+    def _request_engines(self, request: Mapping[str, object]) -> None:
+        """Passes on which engines a page wishes for; a request that names none, or an unknown one, is ignored."""
+        labels = request.get("engines")
+        options = [self._options.get(str(label)) for label in labels] if isinstance(labels, list) else []
+        known = [option for option in options if option is not None]
+        if len(known) == len(options) and 1 <= len(options) <= MAX_ENGINES:
+            self._stream.request_engines(known)
+        number = request.get("wish")
+        self._wish = number if isinstance(number, int) else self._wish
+        self._statistics_requested.set()
 
     async def _receive_text(self) -> str | None:
         """The next message; None if the connection was closed, which it is after a binary message."""

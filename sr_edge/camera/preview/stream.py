@@ -1,31 +1,28 @@
-"""The stream of a preview. It runs with or without viewers, and keeps only the newest pair of images."""
+"""The stream of a preview. It runs with or without viewers, and keeps only the newest frame."""
 
 from __future__ import annotations
 
-import json
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 
 import numpy as np
 
 from sr_edge.camera.flow.drop_policy import Policy
 from sr_edge.camera.flow.events import EventLog, ignore_event
-from sr_edge.camera.media.conversion import reformatted
-from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.loop import Loop
 from sr_edge.camera.pipeline.options import LoopOptions
 from sr_edge.camera.pipeline.statistics import StreamReport
 from sr_edge.camera.pipeline.watchdog import StageTimeout
-from sr_edge.camera.preview.engines import EngineOption, FrameRecord, SwitchableFrameUpscaler
+from sr_edge.camera.preview.engines import EngineOption
+from sr_edge.camera.preview.frame_message import PreviewFrame
+from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.camera.protocols import Source
 from sr_edge.errors import SrEdgeError
-from sr_edge.image_files import jpeg_from_frame
 
 _RECENT_S = 2.0
 _JOIN_S = 30.0
@@ -44,36 +41,15 @@ class StreamState(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True)
-class FramePair:
-    """One frame before and after upscaling, in RGB; `number` increases by one from pair to pair."""
+class WaitingFor(str, Enum):
+    """What a stream waits for that has shown no frame for a while."""
 
-    number: int
-    record: FrameRecord
-    after: VideoFrame
-    latency_ms: float
+    SOURCE = "source"
+    RECONNECTION = "reconnection"
+    ENGINE = "engine"
 
-    def encoded(self) -> bytes:
-        """The message for the page; encoded once for all viewers."""
-        return self._encoded
-
-    @cached_property
-    def _encoded(self) -> bytes:
-        """The length of a JSON header (4 bytes, big-endian), the header, and two JPEG images."""
-        before, after = (jpeg_from_frame(_rgb(frame)) for frame in (self.record.before, self.after))
-        header = {
-            "number": self.number,
-            "engine": self.record.option.label,
-            "latency_ms": round(self.latency_ms, 1),
-            "before": [self.record.before.width, self.record.before.height, len(before)],
-            "after": [self.after.width, self.after.height, len(after)],
-        }
-        text = json.dumps(header).encode()
-        return struct.pack(">I", len(text)) + text + before + after
-
-
-def _rgb(frame: VideoFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return reformatted(frame, PixelFormat.RGB).planes[0].astype(np.uint8, copy=False)
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -89,7 +65,7 @@ class _FrameTimes:
 class PreviewStream:
     """A stream whose newest frame and statistics any number of viewers can request.
 
-    Only the thread of the stream writes the newest pair, the recent times and the state. It replaces each by a single
+    Only the thread of the stream writes the newest frame, the recent times and the state. It replaces each by a single
     assignment or appends to a bounded deque, which readers copy first; both are atomic in CPython and need no lock.
     `_lock` guards the set of listeners and the engines that were requested.
     """
@@ -100,6 +76,7 @@ class PreviewStream:
         upscaler: SwitchableFrameUpscaler,
         policy: Policy | None = None,
         on_event: Callable[[str], None] = ignore_event,
+        waiting_after_s: float = 2.0,
     ) -> None:
         """Prepares the stream; `start` runs it.
 
@@ -108,19 +85,22 @@ class PreviewStream:
             upscaler: The caller closes it.
             policy: Which frames are dropped if they arrive too fast.
             on_event: Called with a line about each loss, failure and the end, from the threads of the stream.
+            waiting_after_s: Seconds without a frame after which the statistics say what the stream waits for.
         """
         self._frame_upscaler = upscaler
         self._on_event = on_event
+        self._waiting_after_s = waiting_after_s
         self._loop = Loop(source, upscaler, LoopOptions(policy=policy, event_log=EventLog(on_event)))
         self._thread = threading.Thread(target=self._run, name="sr-edge-preview", daemon=True)
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()
         self._recent: deque[_FrameTimes] = deque(maxlen=_MAX_RECENT_FRAMES)
-        self._newest: FramePair | None = None
+        self._newest: PreviewFrame | None = None
+        self._shown_s = time.monotonic()
         self._state = StreamState.LIVE
         self._reason = ""
-        self._requested: EngineOption | None = None
-        self._loading: EngineOption | None = None
+        self._requested: tuple[EngineOption, ...] | None = None
+        self._loading: tuple[EngineOption, ...] | None = None
         self._switching: threading.Thread | None = None
         self._problem = ""
         self._is_closing = False
@@ -147,34 +127,38 @@ class PreviewStream:
         is_loading = switching is not None and switching.is_alive()
         return not (self._is_hung or self._thread.is_alive() or is_loading)
 
-    def newest(self, after: int) -> FramePair | None:
-        """The newest pair; None if its number is not greater than `after`."""
-        pair = self._newest
-        return pair if pair is not None and pair.number > after else None
+    def newest(self, after: int) -> PreviewFrame | None:
+        """The newest frame; None if its number is not greater than `after`."""
+        frame = self._newest
+        return frame if frame is not None and frame.number > after else None
 
-    def listen(self, on_pair: Callable[[], None]) -> Callable[[], None]:
-        """Registers a callback for new pairs, which the thread of the stream calls.
+    def listen(self, on_frame: Callable[[], None]) -> Callable[[], None]:
+        """Registers a callback for new frames, which the thread of the stream calls.
 
         Returns:
             A function that removes the callback.
         """
         with self._lock:
-            self._listeners.add(on_pair)
+            self._listeners.add(on_frame)
 
         def remove() -> None:
             with self._lock:
-                self._listeners.discard(on_pair)
+                self._listeners.discard(on_frame)
 
         return remove
 
-    def request_engine(self, option: EngineOption) -> None:
-        """Changes the engine, in a thread of its own, and returns at once.
+    def request_engines(self, options: Sequence[EngineOption]) -> None:
+        """Changes the engines, in a thread of its own, and returns at once.
 
-        Of the requests that arrive while an engine is loaded, the newest is carried out when that one is in use. If an
-        engine cannot be opened, the reason is in the statistics and the current engine stays.
+        Only the newest request counts: an engine that is being loaded when it arrives is closed unused, unless the
+        newest request contains it. If an engine cannot be opened, the reason is in the statistics and the current
+        engines stay.
+
+        Args:
+            options: The engine of the stream, and optionally another one that upscales the same frames.
         """
         with self._lock:
-            self._requested, self._problem = option, ""
+            self._requested, self._problem = tuple(options), ""
             if self._switching is None and not self._is_closing:
                 self._switching = threading.Thread(target=self._switch_engines, name="sr-edge-switch", daemon=True)
                 self._switching.start()
@@ -182,17 +166,28 @@ class PreviewStream:
     def _switch_engines(self) -> None:
         while True:
             with self._lock:
-                option, self._requested = self._requested, None
-                self._loading = option
-                if option is None or self._is_closing:
+                options, self._requested = self._requested, None
+                self._loading = options
+                if options is None or self._is_closing:
                     self._switching = None
                     return
             try:
-                self._frame_upscaler.switch(option)
+                self._frame_upscaler.switch(options, self._has_no_newer_request)
             except Exception as error:
-                expected = isinstance(error, SrEdgeError)
-                self._problem = str(error) if expected else f"unexpected {type(error).__name__}: {error}"
-                self._on_event(f"{option.label} cannot be used: {self._problem}")
+                self._report_problem(options, error)
+
+    def _has_no_newer_request(self) -> bool:
+        return self._requested is None and not self._is_closing
+
+    def _report_problem(self, options: Sequence[EngineOption], error: Exception) -> None:
+        problem = str(error) if isinstance(error, SrEdgeError) else f"unexpected {type(error).__name__}: {error}"
+        # Under the lock: the problem of an older request must not replace the empty one of a newer request.
+        with self._lock:
+            if not self._has_no_newer_request():
+                return
+            self._problem = problem
+        labels = " or ".join(option.label for option in options if option not in self._frame_upscaler.options)
+        self._on_event(f"{labels} cannot be used: {problem}")
 
     def report(self) -> StreamReport:
         """The statistics of the whole stream so far."""
@@ -201,16 +196,20 @@ class PreviewStream:
     def statistics(self) -> dict[str, object]:
         """The statistics for the page: totals since the start, and the current engine in the last seconds."""
         report = self._loop.report()
-        since_s, option = time.monotonic() - _RECENT_S, self._frame_upscaler.option
-        recent = [times for times in list(self._recent) if times.finished_s >= since_s and times.option == option]
+        current = self._frame_upscaler.options
+        wanted = self._requested or self._loading or current
+        since_s = time.monotonic() - _RECENT_S
+        recent = [times for times in list(self._recent) if times.finished_s >= since_s and times.option == current[0]]
         latencies_ms = [times.latency_ms for times in recent]
         return {
             "kind": "statistics",
             "state": str(self._state),
             "reason": self._reason,
-            "engine": option.label,
-            "loading": wanted.label if (wanted := self._requested or self._loading) else None,
+            "engines": [option.label for option in current],
+            "wanted": [option.label for option in wanted],
+            "loading": [option.label for option in wanted if option not in current],
             "problem": self._problem,
+            "waiting": self._waiting(report),
             "seconds": report.seconds,
             "fps_in": report.recent_fps_in,
             "fps_out": report.recent_fps_out,
@@ -222,6 +221,17 @@ class PreviewStream:
             "p95_ms": _percentile(latencies_ms, 95),
             "model_ms": _percentile([times.model_ms for times in recent], 50),
         }
+
+    def _waiting(self, report: StreamReport) -> dict[str, object] | None:
+        """What the stream waits for, and since when; None while frames are shown."""
+        seconds = time.monotonic() - self._shown_s
+        if self._state is not StreamState.LIVE or seconds < self._waiting_after_s:
+            return None
+        if report.is_reconnecting:
+            return {"for": str(WaitingFor.RECONNECTION), "seconds": report.since_input_s}
+        if self._frame_upscaler.is_busy or report.queued:
+            return {"for": str(WaitingFor.ENGINE), "seconds": seconds}
+        return {"for": str(WaitingFor.SOURCE), "seconds": report.since_input_s}
 
     def _run(self) -> None:
         try:
@@ -235,17 +245,17 @@ class PreviewStream:
             self._end(StreamState.FAILED, f"unexpected {type(error).__name__}: {error}")
 
     def _publish(self, number: int, frame: VideoFrame) -> None:
-        now_s = time.monotonic()
+        now_s = self._shown_s = time.monotonic()
         latency_ms = 1e3 * now_s - frame.captured_ns / 1e6
         record = self._frame_upscaler.record(frame.sequence)
-        self._recent.append(_FrameTimes(now_s, latency_ms, record.model_ms, record.option))
-        self._newest = FramePair(number, record, frame, latency_ms)
-        # Called without the lock: a listener may remove itself. The pair is stored first, so a listener that reads it
+        self._recent.append(_FrameTimes(now_s, latency_ms, record.outputs[0].model_ms, record.outputs[0].option))
+        self._newest = PreviewFrame(number, record, latency_ms)
+        # Called without the lock: a listener may remove itself. The frame is stored first, so a listener that reads it
         # in answer to the call finds it.
         with self._lock:
             listeners = list(self._listeners)
-        for on_pair in listeners:
-            on_pair()
+        for on_frame in listeners:
+            on_frame()
 
     def _end(self, state: StreamState, reason: str) -> None:
         self._state, self._reason = state, reason

@@ -37,6 +37,7 @@ class FFmpegSource:
     """
 
     reconnections = 0
+    is_reconnecting = False
 
     def __init__(
         self,

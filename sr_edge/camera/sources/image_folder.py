@@ -28,6 +28,7 @@ class ImageFolderSource:
 
     is_live = False
     reconnections = 0
+    is_reconnecting = False
 
     def __init__(
         self, folder: Path, rate: Fraction = Fraction(30), on_event: Callable[[str], None] = ignore_event

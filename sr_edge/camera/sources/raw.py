@@ -24,6 +24,7 @@ class RawSource:
 
     is_live = False
     reconnections = 0
+    is_reconnecting = False
     unreadable_packets = 0
 
     def __init__(self, path: Path | None, raw: RawFormat) -> None:

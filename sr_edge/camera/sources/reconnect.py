@@ -66,6 +66,10 @@ class ReconnectingSource(Generic[Opened]):
     def unreadable_packets(self) -> int:
         return self._current.unreadable_packets
 
+    @property
+    def is_reconnecting(self) -> bool:
+        return self._reconnection is not None
+
     def frames(self) -> Iterator[VideoFrame]:
         """Iterates over the frames of all connections.
 

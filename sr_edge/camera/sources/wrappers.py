@@ -24,6 +24,10 @@ class _WrappedSource:
         return self._source.reconnections
 
     @property
+    def is_reconnecting(self) -> bool:
+        return self._source.is_reconnecting
+
+    @property
     def unreadable_packets(self) -> int:
         return self._source.unreadable_packets
 

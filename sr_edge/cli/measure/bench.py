@@ -90,7 +90,6 @@ def bench(
             with opened_model(bundle, tile, input_range, channel_order) as opened:
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(
-                report = bench_bundle(
                     opened,
                     variants,
                     options,

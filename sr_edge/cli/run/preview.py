@@ -85,9 +85,10 @@ def preview(
     controls = read_settings(settings)
     from sr_edge.camera import Policy, SourceOptions
     from sr_edge.camera.preview.access import access_for
-    from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
+    from sr_edge.camera.preview.engines import EngineOption, engine_options, recommended_engine
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
+    from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
     from sr_edge.model_sources import EngineChoice, open_frame_session
 
     drop_policy = Policy.parse(policy)
@@ -115,12 +116,14 @@ def preview(
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)
         choices = engine_options(bundle)
+        choices = choices if initial in choices else (initial, *choices)
         stream_info = StreamInfo(
             source=frame_source.name,
             model=model.name,
             scale=upscaler.scale,
             policy=str(drop_policy),
-            engines=choices if initial in choices else (initial, *choices),
+            engines=choices,
+            recommended=recommended_engine(bundle, choices),
         )
         access = access_for(host)
         stream.start()

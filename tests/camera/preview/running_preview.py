@@ -19,10 +19,11 @@ import pytest
 from sr_edge.bundle import open_bundle
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.preview.access import Access
-from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler
+from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.camera.preview.repeating_source import RepeatingSource
 from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
 from sr_edge.camera.preview.stream import PreviewStream
+from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.camera.sources.open import open_source
 from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.frames import Picture
@@ -93,25 +94,36 @@ def running_stream(bundle: Path, images: Path) -> Iterator[PreviewStream]:
             upscaler.close()
 
 
-STREAM_INFO = StreamInfo(source="still", model="tiny.sredge", scale=2, policy="latest", engines=ENGINES)
+STREAM_INFO = StreamInfo("still", "tiny.sredge", scale=2, policy="latest", engines=ENGINES, recommended=ENGINES[1])
 
 
 @dataclass(frozen=True)
-class DecodedPair:
-    """A message with frames, decoded as the page does."""
+class ReceivedFrame:
+    """A message with images, decoded as the page does: the input, then the outputs; a snapshot has only outputs."""
 
     header: dict[str, Any]
-    before: Pixels
-    after: Pixels
+    images: tuple[Pixels, ...]
+
+    @property
+    def number(self) -> int:
+        return int(self.header["number"])
+
+    @property
+    def engines(self) -> list[str]:
+        return [output["engine"] for output in self.header["outputs"]]
 
 
-def decode_pair(message: bytes) -> DecodedPair:
+def decode_frame(message: bytes) -> ReceivedFrame:
     (length,) = struct.unpack(">I", message[:4])
     header = json.loads(message[4 : 4 + length])
-    middle = 4 + length + header["before"][2]
-    return DecodedPair(header, _decode_jpeg(message[4 + length : middle]), _decode_jpeg(message[middle:]))
+    start, images = 4 + length, []
+    for size in header["bytes"]:
+        images.append(_decode_image(message[start : start + size]))
+        start += size
+    assert start == len(message)
+    return ReceivedFrame(header, tuple(images))
 
 
-def _decode_jpeg(jpeg: bytes) -> Pixels:
+def _decode_image(file: bytes) -> Pixels:
     image = pytest.importorskip("PIL.Image")
-    return np.asarray(image.open(BytesIO(jpeg)).convert("RGB"))
+    return np.asarray(image.open(BytesIO(file)).convert("RGB"))

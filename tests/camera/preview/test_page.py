@@ -1,12 +1,9 @@
-"""The page in Chromium: pixels, slider, statistics, switching between engines, and no external requests."""
+"""The page in Chromium: pixels, boundary, statistics, switching between engines, and its layout at four widths."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from sr_edge.camera.preview.access import Access
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
+from tests.camera.preview.conftest import OpenPage
 from tests.camera.preview.running_preview import (
     HEIGHT,
     STREAM_INFO,
@@ -23,54 +21,15 @@ from tests.camera.preview.running_preview import (
     psnr_db,
     running_stream,
     serving,
-    write_image,
 )
 
 pytestmark = pytest.mark.services
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 LIMIT_MS = 60_000
+MIN_TOUCH_PX = 40
 READ_CANVAS = """canvas => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
-    if CHROMIUM is None:
-        pytest.skip("chromium is absent; `make setup-browser` installs it")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_image(tmp_path_factory.mktemp("images") / "images")
-
-
-@pytest.fixture(scope="module")
-def address(bundle: Path, images: Path) -> Iterator[str]:
-    with running_stream(bundle, images) as stream, serving(stream, STREAM_INFO, Access("127.0.0.1", "")) as port:
-        yield f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """The open page with images; fails if it logs an error or sends a request to another host."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    errors: list[str] = []
-    hosts: set[str] = set()
-    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-    opened.goto(address, wait_until="domcontentloaded")
-    opened.wait_for_selector("html[data-frames]", state="attached", timeout=LIMIT_MS)
-    yield opened
-    opened.close()
-    assert errors == []
-    assert hosts <= {urlsplit(address).netloc, ""}
+CONTROL_HEIGHTS = """() => Array.from(document.querySelectorAll("main button, select, .segments span"))
+    .filter(control => control.checkVisibility()).map(control => [control.textContent.trim(), control.offsetHeight])"""
 
 
 def click_option(page: Any, name: str, value: str) -> None:
@@ -79,7 +38,7 @@ def click_option(page: Any, name: str, value: str) -> None:
 
 
 def canvas_pixels(page: Any, name: str) -> Pixels:
-    rgba = page.eval_on_selector(f"#{name}", READ_CANVAS)
+    rgba = page.eval_on_selector(f"#pane .{name}", READ_CANVAS)
     return np.array(rgba, np.uint8).reshape(2 * HEIGHT, 2 * WIDTH, 4)[..., :3]
 
 
@@ -105,7 +64,7 @@ def test_the_slider_divides_before_from_after(page: Any, images: Path, session: 
     click_option(page, "zoom", "1")
     expected = {"before": before.repeat(2, 0).repeat(2, 1), "after": after}
     for share in (0.25, 0.75):
-        box = page.locator("#slider").bounding_box()
+        box = page.locator("#view").bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"])
         page.mouse.down()
         page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.8 * box["height"], steps=5)
@@ -131,7 +90,7 @@ def test_the_slider_can_be_moved_by_keys(page: Any) -> None:
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     assert float(page.locator("#slider").input_value()) == before + 5
-    assert page.locator("#divider").evaluate("divider => divider.style.left") == "50.5%"
+    assert page.locator("#pane .divider").evaluate("divider => divider.style.left") == "50.5%"
 
 
 def test_statistics_and_graphs_are_updated(page: Any) -> None:
@@ -161,11 +120,23 @@ def test_a_lost_connection_is_reported(browser: Any, bundle: Path, images: Path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_overflows_the_window(browser: Any, address: str, width: int, scheme: str) -> None:
-    with browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
-        page.goto(address, wait_until="domcontentloaded")
-        page.wait_for_selector("html[data-frames]", state="attached", timeout=LIMIT_MS)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("width", [320, 390, 768, 1440])
+def test_nothing_overflows_the_window(open_page: OpenPage, width: int, scheme: str) -> None:
+    is_phone = width < 600
+    with open_page(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=is_phone, is_mobile=is_phone
+    ) as page:
+        for compared in ("", "openvino fp32"):
+            page.select_option("#compared", compared)
+            page.wait_for_function(
+                "shown => document.querySelectorAll('.pane:not([hidden])').length == shown", arg=2 if compared else 1
+            )
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.keyboard.press("?")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.keyboard.press("Escape")
+        page.select_option("#compared", "")
         background = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
         assert (background == "rgb(16, 19, 21)") is (scheme == "dark")
+        if is_phone:
+            assert [control for control in page.evaluate(CONTROL_HEIGHTS) if control[1] < MIN_TOUCH_PX] == []

@@ -29,10 +29,11 @@ from sr_edge.bundle import open_bundle
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.preview.access import Access, access_for
-from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
+from sr_edge.camera.preview.engines import EngineOption, engine_options, recommended_engine
 from sr_edge.camera.preview.repeating_source import RepeatingSource
 from sr_edge.camera.preview.server import MAX_VIEWERS, listening_socket
 from sr_edge.camera.preview.stream import PreviewStream
+from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
 from sr_edge.model_sources import open_session
@@ -44,25 +45,22 @@ from tests.camera.fakes import ListSource, eventually
 from tests.camera.preview.running_preview import (
     ENGINES,
     STREAM_INFO,
+    ReceivedFrame,
     before_and_after,
-    decode_pair,
+    decode_frame,
     psnr_db,
     running_stream,
     serving,
-    write_image,
 )
 from tests.expected_errors import raises
 
 LIMIT_S = 60
 REFUSED, FULL, NOT_TEXT, MALFORMED, TOO_LARGE = 4403, 1013, 1003, 1007, 1009
 """Close codes: access refused, and registered codes (RFC 6455, section 7.4)."""
+OTHER = EngineOption("torch", Precision.FP32)
+"""An engine that is not in STREAM_INFO."""
 LOCAL = Access("127.0.0.1", "")
 WITH_TOKEN = Access("0.0.0.0", "a-token")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_image(tmp_path_factory.mktemp("images") / "images")
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +104,13 @@ def close_code(page: ClientConnection) -> int:
     return caught.value.rcvd.code
 
 
-def next_frame(page: ClientConnection) -> Any:
+def next_frame(page: ClientConnection) -> ReceivedFrame:
     page.send('{"request": "frame"}')
-    return decode_pair(receive(page, lambda message: isinstance(message, bytes)))
+    return decode_frame(receive(page, lambda message: isinstance(message, bytes)))
+
+
+def request_engines(page: ClientConnection, *options: EngineOption, wish: int = 1) -> None:
+    page.send(json.dumps({"request": "engines", "engines": [option.label for option in options], "wish": wish}))
 
 
 def next_statistics(page: ClientConnection, accepts: Callable[[dict[str, Any]], bool] = lambda statistics: True) -> Any:
@@ -145,19 +147,32 @@ def test_requested_frames_are_the_networks_output(port: int, images: Path, sessi
     with open_page(port) as page:
         stream_info = json.loads(page.recv(timeout=LIMIT_S))
         assert stream_info["engines"] == ["onnxruntime fp32", "openvino fp32"]
-        pair = next_frame(page)
-    assert pair.header["before"][:2] == [160, 90]
-    assert pair.header["after"][:2] == [320, 180]
-    assert psnr_db(pair.before, before) > 35
-    assert psnr_db(pair.after, after) > 35
-    assert psnr_db(pair.after, before.repeat(2, 0).repeat(2, 1)) < 30
+        assert stream_info["recommended"] == "openvino fp32"
+        shown_before, shown_after = next_frame(page).images
+    assert psnr_db(shown_before, before) > 35
+    assert psnr_db(shown_after, after) > 35
+    assert psnr_db(shown_after, before.repeat(2, 0).repeat(2, 1)) < 30
+
+
+def test_a_snapshot_is_the_frame_that_was_sent_last_without_the_losses_of_jpeg(
+    port: int, images: Path, session: Session
+) -> None:
+    _, after = before_and_after(images, session)
+    with open_page(port) as page:
+        shown = next_frame(page)
+        page.send('{"request": "snapshot"}')
+        snapshot = decode_frame(receive(page, lambda message: isinstance(message, bytes)))
+    assert snapshot.header["kind"] == "snapshot"
+    assert snapshot.number == shown.number
+    assert snapshot.header["names"][0].endswith(".png")
+    assert psnr_db(snapshot.images[0], after) > 55
 
 
 def test_a_late_request_gets_the_newest_frame(port: int, stream: PreviewStream) -> None:
     with open_page(port) as page:
-        first = next_frame(page).header["number"]
+        first = next_frame(page).number
         eventually(lambda: stream.newest(first + 5) is not None)
-        assert next_frame(page).header["number"] > first + 5
+        assert next_frame(page).number > first + 5
 
 
 def test_statistics_contain_rate_latency_and_drops(port: int) -> None:
@@ -170,22 +185,57 @@ def test_statistics_contain_rate_latency_and_drops(port: int) -> None:
 
 def test_the_engine_can_be_switched_while_frames_are_upscaled(port: int) -> None:
     with open_page(port) as page:
-        start = next_frame(page).header
-        other = next(option.label for option in ENGINES if option.label != start["engine"])
-        page.send(json.dumps({"engine": other}))
-        next_statistics(page, lambda message: message["engine"] == other and message["loading"] is None)
-        pairs = [next_frame(page).header for _ in range(3)]
-        assert pairs[-1]["engine"] == other
-        assert pairs[0]["number"] > start["number"]
-        page.send(json.dumps({"engine": start["engine"]}))
-        next_statistics(page, lambda message: message["engine"] == start["engine"])
+        start = next_frame(page)
+        other = next(option for option in ENGINES if option.label != start.engines[0])
+        request_engines(page, other)
+        next_statistics(page, lambda message: message["engines"] == [other.label] and message["loading"] == [])
+        frames = [next_frame(page) for _ in range(3)]
+        assert frames[-1].engines == [other.label]
+        assert frames[0].number > start.number
 
 
-@pytest.mark.parametrize("message", ['{"engine": "abacus int8"}', '{"request": "the moon"}', '{"engine": []}', "{}"])
+def test_two_engines_upscale_the_same_frame(port: int, images: Path, session: Session) -> None:
+    _, after = before_and_after(images, session)
+    with open_page(port) as page:
+        request_engines(page, ENGINES[0], ENGINES[1])
+        next_statistics(page, lambda message: message["engines"] == [option.label for option in ENGINES])
+        frame = next_frame(page)
+        while len(frame.engines) < 2:
+            frame = next_frame(page)
+        assert frame.engines == ["onnxruntime fp32", "openvino fp32"]
+        assert all(psnr_db(image, after) > 35 for image in frame.images[1:])
+        assert frame.header["difference_db"] > 50
+        request_engines(page, ENGINES[0])
+        next_statistics(page, lambda message: message["engines"] == [ENGINES[0].label])
+        assert frame.number < next_frame(page).number
+
+
+def test_statistics_say_which_wish_they_answer(port: int) -> None:
+    with open_page(port) as page:
+        assert next_statistics(page)["wish"] == 0
+        request_engines(page, ENGINES[1], wish=6)
+        request_engines(page, ENGINES[0], wish=7)
+        statistics = next_statistics(page, lambda message: message["wish"] == 7)
+        assert statistics["wanted"] == [ENGINES[0].label]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"request": "engines", "engines": ["abacus int8"]}',
+        '{"request": "engines", "engines": ["openvino fp32", "onnxruntime fp32", "torch fp32"], "wish": "no number"}',
+        '{"request": "engines", "engines": []}',
+        '{"request": "engines", "engines": "openvino fp32"}',
+        '{"request": "engines", "engines": [{}], "wish": 1e400}',
+        '{"request": "the moon"}',
+        '{"request": []}',
+        "{}",
+    ],
+)
 def test_requests_for_what_does_not_exist_are_ignored(message: str, port: int) -> None:
     with open_page(port) as page:
         page.send(message)
-        assert next_frame(page).header["number"] >= 0
+        assert next_frame(page).number >= 0
 
 
 @pytest.mark.parametrize(
@@ -213,29 +263,94 @@ def test_messages_that_are_no_requests_close_the_connection(
     assert "Traceback" not in caplog.text
 
 
-def test_of_many_requests_for_engines_the_newest_is_carried_out(session: Session, bundle: Path) -> None:
-    may_load, opened = threading.Event(), []
+class HeldEngines:
+    """Opens the first engine at once, and others when the test allows it."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.may_load, self.is_loading = threading.Event(), threading.Event()
+        self.opened: list[EngineOption] = []
+        self.sessions: list[Session] = []
+        self._bundle = bundle
+
+    def open(self, option: EngineOption) -> Session:
+        self.opened.append(option)
+        if len(self.opened) > 1:
+            self.is_loading.set()
+            assert self.may_load.wait(LIMIT_S)
+        self.sessions.append(open_session(self._bundle, option.runtime))
+        return self.sessions[-1]
+
+
+def is_closed(session: Session) -> bool:
+    try:
+        session.run(np.zeros((32, 40, 3), np.uint8))
+    except UsageError:
+        return True
+    return False
+
+
+def test_of_many_wishes_the_newest_wins_and_stale_ones_are_never_run(bundle: Path) -> None:
+    engines = HeldEngines(bundle)
+    upscaler = SwitchableFrameUpscaler(engines.open, ENGINES[0])
+    stream = PreviewStream(ListSource([]), upscaler)
+    threads = threading.active_count()
+    stream.request_engines([ENGINES[1]])
+    assert engines.is_loading.wait(LIMIT_S)
+    assert stream.statistics()["loading"] == [ENGINES[1].label]
+    for _ in range(100):
+        stream.request_engines([ENGINES[1], OTHER])
+        stream.request_engines([OTHER])
+    assert threading.active_count() <= threads + 1
+    assert stream.statistics()["loading"] == [OTHER.label]
+    stream.request_engines([ENGINES[0]])
+    assert (stream.statistics()["wanted"], stream.statistics()["loading"]) == ([ENGINES[0].label], [])
+    engines.may_load.set()
+    eventually(lambda: len(engines.sessions) == 2 and is_closed(engines.sessions[1]))
+    assert engines.opened == list(ENGINES), "only the first one, and the one that was being loaded"
+    assert upscaler.options == (ENGINES[0],)
+    assert not is_closed(engines.sessions[0])
+    upscaler.close()
+
+
+def test_the_problem_of_a_stale_wish_is_not_shown(bundle: Path) -> None:
+    may_fail, is_loading = threading.Event(), threading.Event()
 
     def open_engine(option: EngineOption) -> Session:
-        opened.append(option)
-        if len(opened) > 1:
-            assert may_load.wait(LIMIT_S)
+        if option == ENGINES[1]:
+            is_loading.set()
+            assert may_fail.wait(LIMIT_S)
+            raise EngineError("it does not compile")
         return open_session(bundle, option.runtime)
 
     upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
-    stream = PreviewStream(ListSource([]), upscaler)
-    threads = threading.active_count()
-    for _ in range(100):
-        stream.request_engine(ENGINES[1])
-        stream.request_engine(ENGINES[0])
-    assert threading.active_count() <= threads + 1
-    assert stream.statistics()["loading"] == ENGINES[0].label
-    stream.request_engine(ENGINES[1])
-    stream.request_engine(ENGINES[0])
-    may_load.set()
-    eventually(lambda: stream.statistics()["loading"] is None)
-    assert stream.statistics()["engine"] == ENGINES[0].label
-    assert len(opened) <= 3, "the first one, the one that was being loaded, and the newest"
+    events: list[str] = []
+    stream = PreviewStream(ListSource([]), upscaler, on_event=events.append)
+    stream.request_engines([ENGINES[1]])
+    assert is_loading.wait(LIMIT_S)
+    stream.request_engines([OTHER])
+    may_fail.set()
+    eventually(lambda: stream.statistics()["engines"] == [OTHER.label])
+    assert (stream.statistics()["problem"], events) == ("", [])
+    upscaler.close()
+
+
+def test_an_engine_that_stays_is_not_opened_again(bundle: Path) -> None:
+    opened: list[EngineOption] = []
+
+    def open_engine(option: EngineOption) -> Session:
+        opened.append(option)
+        return open_session(bundle, option.runtime)
+
+    upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
+    upscaler.switch(ENGINES)
+    upscaler.switch([ENGINES[1], ENGINES[0]])
+    assert upscaler.options == (ENGINES[1], ENGINES[0])
+    frame = upscaler.prepare(flat_frame(0))
+    upscaler.infer(frame)
+    assert [output.option for output in upscaler.record(0).outputs] == [ENGINES[1], ENGINES[0]]
+    upscaler.switch([ENGINES[1], ENGINES[1]])
+    assert upscaler.options == (ENGINES[1],)
+    assert opened == list(ENGINES)
     upscaler.close()
 
 
@@ -250,7 +365,7 @@ def test_closing_does_not_wait_for_an_engine_that_is_loaded(bundle: Path) -> Non
 
     upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
     stream = PreviewStream(ListSource([]), upscaler)
-    stream.request_engine(ENGINES[1])
+    stream.request_engines([ENGINES[1]])
     assert is_loading.wait(LIMIT_S)
     assert not stream.close()
     may_load.set()
@@ -274,7 +389,7 @@ def test_other_machines_need_the_token(token_port: int) -> None:
     with open_page(token_port) as page:
         assert close_code(page) == REFUSED
     with open_page(token_port, "?token=a-token") as page:
-        assert next_frame(page).header["after"][:2] == [320, 180]
+        assert next_frame(page).images[1].shape == (180, 320, 3)
 
 
 def test_the_number_of_viewers_is_limited(port: int) -> None:
@@ -322,10 +437,10 @@ def test_an_engine_that_cannot_be_opened_leaves_the_current_one(session: Session
 
     upscaler = SwitchableFrameUpscaler(open_engine, ENGINES[0])
     stream = PreviewStream(ListSource([]), upscaler)
-    stream.request_engine(ENGINES[1])
-    eventually(lambda: stream.statistics()["loading"] is None)
-    assert stream.statistics()["problem"] == "it does not compile"
-    assert (stream.statistics()["engine"], stream.statistics()["loading"]) == (ENGINES[0].label, None)
+    stream.request_engines([ENGINES[1]])
+    eventually(lambda: stream.statistics()["problem"] == "it does not compile")
+    eventually(lambda: stream.statistics()["loading"] == [])
+    assert stream.statistics()["engines"] == [ENGINES[0].label]
     upscaler.close()
 
 
@@ -347,16 +462,69 @@ def test_a_replaced_engine_is_closed_after_its_last_frame(bundle: Path, monkeypa
     worker = threading.Thread(target=lambda: results.append(upscaler.infer(frame)))
     worker.start()
     assert in_model.wait(LIMIT_S)
-    upscaler.switch(ENGINES[1])
+    assert upscaler.is_busy
+    upscaler.switch([ENGINES[1]])
+    assert upscaler.is_busy, "the replaced engine still has the frame"
     may_return.set()
     worker.join(LIMIT_S)
     assert results[0].width == 2 * frame.width
-    assert upscaler.record(0).option == ENGINES[0]
+    assert not upscaler.is_busy
+    assert upscaler.record(0).outputs[0].option == ENGINES[0]
     tile = np.zeros((32, 40, 3), np.uint8)
     assert sessions[1].run(tile).shape == (64, 80, 3)
     with raises(UsageError):  # closed
         sessions[0].run(tile)
     upscaler.close()
+
+
+class HeldSource(ListSource):
+    """Delivers one frame, then nothing; whether it is lost is up to the test."""
+
+    def __init__(self) -> None:
+        super().__init__(self._one_frame(), is_live=True)
+
+    def _one_frame(self) -> Iterator[VideoFrame]:
+        yield flat_frame(0, pts=0)
+        assert self.closed.wait(LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("is_reconnecting", "is_engine_busy", "expected"),
+    [(False, False, "source"), (True, False, "reconnection"), (False, True, "engine")],
+)
+def test_statistics_say_what_a_stream_without_frames_waits_for(
+    bundle: Path, is_reconnecting: bool, is_engine_busy: bool, expected: str
+) -> None:
+    class BusyFrameUpscaler(SwitchableFrameUpscaler):
+        def infer(self, prepared: VideoFrame) -> VideoFrame:
+            upscaled = super().infer(prepared)
+            assert may_return.wait(LIMIT_S)
+            return upscaled
+
+        @property
+        def is_busy(self) -> bool:
+            return is_engine_busy
+
+    may_return = threading.Event()
+    source = HeldSource()
+    source.is_reconnecting = is_reconnecting
+    upscaler = BusyFrameUpscaler(lambda option: open_session(bundle, option.runtime), ENGINES[0])
+    stream = PreviewStream(source, upscaler, waiting_after_s=0.05)
+    stream.start()
+    if not is_engine_busy:
+        may_return.set()
+    eventually(lambda: stream.statistics()["waiting"] is not None)
+    waiting = stream.statistics()["waiting"]
+    assert waiting["for"] == expected
+    assert waiting["seconds"] > 0
+    may_return.set()
+    stream.close()
+    upscaler.close()
+
+
+def test_nothing_is_recommended_for_a_bundle_without_a_recommendation(bundle: Path) -> None:
+    with open_bundle(bundle) as opened:
+        assert recommended_engine(opened, ENGINES) is None
 
 
 def test_a_stream_that_has_ended_reports_it(bundle: Path) -> None:
@@ -439,7 +607,7 @@ def test_the_command_serves_until_ctrl_c(bundle: Path, images: Path) -> None:
         address = re.search(r"http://127\.0\.0\.1:(\d+)/ ", running.stdout.readline())
         assert address is not None
         with open_page(int(address[1])) as page:
-            assert next_frame(page).header["after"][:2] == [320, 180]
+            assert next_frame(page).images[1].shape == (180, 320, 3)
         with half_open_connections(int(address[1])):
             running.send_signal(signal.SIGINT)
             stdout, stderr = running.communicate(timeout=LIMIT_S)

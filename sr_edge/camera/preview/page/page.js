@@ -1,174 +1,122 @@
 // The page of `sr-edge preview`: requests a frame when it has drawn the previous one, and shows it before and after.
 
+import { EngineControls, engineName } from "./engines.js";
 import { Graph } from "./graphs.js";
+import { Picture } from "./picture.js";
 
 const RETRY_MS = 2000;
 const REFUSED = 4403;
-const RUNTIME_NAMES = {
-  torch: "PyTorch", onnxruntime: "ONNX Runtime", openvino: "OpenVINO", tensorrt: "TensorRT", "tensorrt-rtx": "TensorRT-RTX",
-};
+const WAITING_MS = 2000;
+const TICK_MS = 500;
+const SHOWN_MS = 4000;
 const STATE_NAMES = { live: "Live", ended: "Ended", failed: "Failed", lost: "No connection" };
+const REASONS = {
+  source: "The source is open, but delivers no frame: it has stalled, or its frames are far apart.",
+  reconnection: "The source was lost and is being opened again.",
+  engine: "The engine is busy: it is still upscaling a frame.",
+  page: "This page is behind: the network or the browser is too slow for the frames.",
+  server: "sr-edge does not answer: the network or the machine is too busy.",
+};
 
 const byId = (id) => document.getElementById(id);
-const view = byId("view");
-const stage = byId("stage");
-const slider = byId("slider");
-const canvases = { before: byId("before"), after: byId("after") };
+const picture = new Picture({
+  player: byId("player"), stage: byId("stage"), slider: byId("slider"), boxes: [byId("pane"), byId("compared-pane")],
+});
+const engines = new EngineControls({ fieldset: byId("engines"), select: byId("compared"), send: (wish) => send(wish) });
 const graphs = {
   rate: new Graph(document.querySelector("#rate svg"), ["out", "in"]),
   latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95"]),
   dropped: new Graph(document.querySelector("#dropped svg"), ["dropped"], { bars: true }),
 };
+let socket = null;
 let streamInfo = null;
-let newestPair = null;
-let previousStatistics = null;
+let statistics = null;
+let header = null;
+let isPaused = false;
+let isFrameRequested = false;
 let drawnFrames = 0;
+let loading = { labels: "", since: 0 };
+let message = { text: "", until: 0 };
+const lastTime = { drawn: performance.now(), heard: performance.now() };
 
 // The images
 
-/** Decodes a pair: the length of a JSON header (4 bytes, big-endian), the header, and two JPEG images. */
-async function decodePair(buffer) {
+/** The parts of a message: the length of a JSON header (4 bytes, big-endian), the header, and the files it describes. */
+function parts(buffer) {
   const length = new DataView(buffer).getUint32(0);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const start = 4 + length;
-  const middle = start + header.before[2];
-  const decode = (from, to) => createImageBitmap(new Blob([buffer.slice(from, to)], { type: "image/jpeg" }));
-  const [before, after] = await Promise.all([decode(start, middle), decode(middle, buffer.byteLength)]);
-  return { header, before, after };
+  const parsed = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  let start = 4 + length;
+  const blobs = parsed.bytes.map((size) => new Blob([buffer.slice(start, (start += size))]));
+  return { header: parsed, blobs };
 }
 
-function draw() {
-  if (!newestPair) return;
-  const { header, before, after } = newestPair;
-  const [width, height] = header.after;
-  for (const canvas of Object.values(canvases)) {
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  }
-  canvases.after.getContext("2d").drawImage(after, 0, 0);
-  const context = canvases.before.getContext("2d");
-  context.imageSmoothingEnabled = selected("interpolation") === "smooth";
-  context.imageSmoothingQuality = "high";
-  context.drawImage(before, 0, 0, width, height);
+async function showFrame(received, blobs) {
+  const [before, ...afters] = await Promise.all(blobs.map((blob) => createImageBitmap(blob)));
+  const labels = received.outputs.map(({ engine, model_ms: ms }) => `${engineName(engine)} · ${formatNumber(ms, ms < 10 ? 1 : 0)} ms`);
+  const close = () => [before, ...afters].forEach((image) => image.close());
+  header = received;
+  picture.show({ before, afters, labels, close });
+  lastTime.drawn = performance.now();
   document.documentElement.dataset.frames = ++drawnFrames;
-  document.documentElement.dataset.engine = header.engine;
-}
-
-function showPair(pair) {
-  const hasSameSize = newestPair && String(newestPair.header.after) === String(pair.header.after);
-  newestPair?.before.close();
-  newestPair?.after.close();
-  newestPair = pair;
-  draw();
-  if (hasSameSize && !view.hidden) return;
-  view.hidden = false;
+  document.documentElement.dataset.engine = received.outputs[0].engine;
   byId("waiting").hidden = true;
-  resizeView();
+  byId("difference").hidden = received.outputs.length < 2;
+  byId("difference").textContent = received.difference_db === null
+    ? "the outputs are the same" : `${formatNumber(received.difference_db, 1)} dB PSNR between the outputs (luma)`;
   showStreamInfo();
+  showActivity();
 }
 
-const selected = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
-
-function resizeView() {
-  if (!newestPair) return;
-  const [width, height] = newestPair.header.after;
-  const zoom = selected("zoom");
-  const fit = Math.min(stage.clientWidth / width, Math.max(innerHeight * 0.66, 240) / height);
-  const scale = zoom === "fit" ? fit : Number(zoom) / devicePixelRatio;
-  view.style.width = `${Math.round(width * scale)}px`;
-  view.style.height = `${Math.round(height * scale)}px`;
-  view.classList.toggle("pixelated", zoom !== "fit");
+function save(names, blobs) {
+  names.forEach((name, index) => {
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blobs[index]), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), SHOWN_MS);
+  });
+  message = { text: `Saved ${names.join(" and ")}`, until: performance.now() + SHOWN_MS };
+  showActivity();
 }
 
-function moveDivider() {
-  const share = slider.value / slider.max;
-  byId("divider").style.left = `${100 * share}%`;
-  canvases.before.style.clipPath = `inset(0 ${100 * (1 - share)}% 0 0)`;
-  byId("tag-before").classList.toggle("covered", share < 0.12);
-  byId("tag-after").classList.toggle("covered", share > 0.88);
-  slider.setAttribute("aria-valuetext", `${Math.round(100 * share)} % before`);
-}
+// What the page shows about the stream
 
-// The messages of the server
+const formatNumber = (value, digits = 0) =>
+  value === null ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 function showStreamInfo() {
   if (!streamInfo) return;
-  const size = newestPair
-    ? `${newestPair.header.before.slice(0, 2).join(" × ")} → ${newestPair.header.after.slice(0, 2).join(" × ")}`
-    : `× ${streamInfo.scale}`;
+  const size = header
+    ? [header.before, header.outputs[0]].map(({ width, height }) => `${width} × ${height}`).join(" → ") : `× ${streamInfo.scale}`;
   const text = [streamInfo.source, streamInfo.model, size, `policy ${streamInfo.policy}`].join("  ·  ");
   byId("stream-info").textContent = text;
   byId("stream-info").title = text;
 }
-
-function listEngines(socket) {
-  const labelsByRuntime = new Map();
-  for (const label of streamInfo.engines) {
-    const [runtime, precision] = label.split(" ");
-    labelsByRuntime.set(runtime, [...(labelsByRuntime.get(runtime) ?? []), { label, precision }]);
-  }
-  const groups = [...labelsByRuntime].map(([runtime, engines]) => {
-    const group = document.createElement("div");
-    group.className = "engine";
-    const name = document.createElement("span");
-    name.textContent = RUNTIME_NAMES[runtime] ?? runtime;
-    const buttons = document.createElement("div");
-    buttons.className = "segments";
-    buttons.append(...engines.map((engine) => engineButton(engine, `${name.textContent} ${engine.precision}`, socket)));
-    group.append(name, buttons);
-    return group;
-  });
-  byId("engines").replaceChildren(byId("engines").firstElementChild, ...groups);
-}
-
-function engineButton({ label, precision }, title, socket) {
-  const button = document.createElement("label");
-  const input = Object.assign(document.createElement("input"), { type: "radio", name: "engine", value: label });
-  input.setAttribute("aria-label", title);
-  input.addEventListener("change", () => {
-    button.classList.add("loading");
-    socket.send(JSON.stringify({ engine: label }));
-  });
-  const text = document.createElement("span");
-  text.textContent = precision.toUpperCase();
-  button.append(input, text);
-  return button;
-}
-
-function showEngine({ engine, loading }) {
-  for (const input of document.querySelectorAll('input[name="engine"]')) {
-    input.checked = input.value === (loading ?? engine);
-    input.parentElement.classList.toggle("loading", input.value === loading);
-  }
-}
-
-const formatNumber = (value, digits = 0) =>
-  value === null ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 function setCard(card, value, details) {
   document.querySelector(`#${card} b`).textContent = value;
   document.querySelector(`#${card} .figure span`).textContent = details;
 }
 
-function showStatistics(statistics) {
-  const { seconds, dropped, failed, problem } = statistics;
-  const newlyDropped = previousStatistics ? Math.max(0, dropped - previousStatistics.dropped) : 0;
-  const elapsed = previousStatistics ? seconds - previousStatistics.seconds : 0;
-  previousStatistics = statistics;
-  setCard("rate", formatNumber(statistics.fps_out, 1), `of ${formatNumber(statistics.fps_in, 1)}`);
-  setCard("latency", statistics.p50_ms === null ? "–" : `${formatNumber(statistics.p50_ms)} ms`,
-    `95 % below ${formatNumber(statistics.p95_ms)} ms, model ${formatNumber(statistics.model_ms)} ms`);
-  const percentage = statistics.frames_in ? (100 * dropped) / statistics.frames_in : 0;
+function showStatistics(received) {
+  const { seconds, dropped, failed } = received;
+  const newlyDropped = statistics ? Math.max(0, dropped - statistics.dropped) : 0;
+  const elapsed = statistics ? seconds - statistics.seconds : 0;
+  statistics = received;
+  setCard("rate", formatNumber(received.fps_out, 1), `of ${formatNumber(received.fps_in, 1)}`);
+  setCard("latency", received.p50_ms === null ? "–" : `${formatNumber(received.p50_ms)} ms`,
+    `95 % below ${formatNumber(received.p95_ms)} ms, model ${formatNumber(received.model_ms)} ms`);
+  const percentage = received.frames_in ? (100 * dropped) / received.frames_in : 0;
   const failures = failed ? `, ${formatNumber(failed)} failed` : "";
   setCard("dropped", formatNumber(dropped),
-    `${formatNumber(percentage, 1)} % of ${formatNumber(statistics.frames_in)}${failures}`);
-  const isLive = statistics.state === "live";
+    `${formatNumber(percentage, 1)} % of ${formatNumber(received.frames_in)}${failures}`);
+  const isLive = received.state === "live";
   if (isLive) {
-    graphs.rate.add(seconds, { in: statistics.fps_in, out: statistics.fps_out });
-    graphs.latency.add(seconds, { p50: statistics.p50_ms, p95: statistics.p95_ms });
+    graphs.rate.add(seconds, { in: received.fps_in, out: received.fps_out });
+    graphs.latency.add(seconds, { p50: received.p50_ms, p95: received.p95_ms });
     graphs.dropped.add(seconds, { dropped: elapsed > 0 ? newlyDropped / elapsed : 0 });
   }
-  showEngine(statistics);
-  showState(statistics.state, isLive ? problem : statistics.state === "failed" ? statistics.reason : "");
+  engines.update(received);
+  showState(received.state, isLive ? received.problem : received.state === "failed" ? received.reason : "");
+  showActivity();
 }
 
 function showState(state, notice) {
@@ -178,38 +126,144 @@ function showState(state, notice) {
   byId("notice").hidden = !notice;
 }
 
+/** What keeps the page from showing new frames, as its cause and the seconds that it has lasted; null if nothing does. */
+function waiting() {
+  if (statistics?.state !== "live" || socket?.readyState !== WebSocket.OPEN) return null;
+  const now = performance.now();
+  const unheard = now - lastTime.heard;
+  if (unheard > WAITING_MS) return { for: "server", seconds: unheard / 1e3 };
+  if (statistics.waiting) return statistics.waiting;
+  const undrawn = now - lastTime.drawn;
+  return !isPaused && undrawn > WAITING_MS && statistics.fps_out > 0 ? { for: "page", seconds: undrawn / 1e3 } : null;
+}
+
+/** Says over the picture what is loaded, why no frame arrives, or what was saved; the first of these that applies. */
+function showActivity() {
+  const labels = engines.loading.map(engineName).join(" and ");
+  if (labels !== loading.labels) loading = { labels, since: performance.now() };
+  const cause = waiting();
+  const says = labels ? [`Loading ${labels} ...`, (performance.now() - loading.since) / 1e3, loadingDetails(cause)]
+    : cause ? ["No frame for", cause.seconds, REASONS[cause.for]]
+    : performance.now() < message.until ? [message.text, 0, ""] : null;
+  const box = byId("activity");
+  box.hidden = !says;
+  box.dataset.kind = labels ? "loading" : cause ? cause.for : "message";
+  if (says) {
+    setText(box.querySelector("b"), says[0]);
+    setText(box.querySelector(".seconds"), says[1] >= 1 ? `${Math.floor(says[1])} s` : "");
+    setText(box.querySelector("small"), says[2]);
+  }
+  byId("paused-tag").hidden = !isPaused;
+}
+
+const loadingDetails = (cause) =>
+  cause?.for === "engine" ? "The current engine is still upscaling a frame." : `${engines.running.map(engineName).join(" and ")} runs until then.`;
+
+/** Sets a text only if it has changed, so that screen readers announce it once. */
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+// The controls
+
+function pause() {
+  isPaused = !isPaused;
+  byId("pause").setAttribute("aria-pressed", isPaused);
+  byId("pause").querySelector("span").textContent = isPaused ? "Resume" : "Pause";
+  lastTime.drawn = performance.now();
+  requestFrame();
+  showActivity();
+}
+
+const takeSnapshot = () => header && send({ request: "snapshot" });
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else byId("player").requestFullscreen?.();
+}
+
+function toggleHelp() {
+  const help = byId("help");
+  if (help.open) help.close();
+  else help.showModal();
+}
+
+const KEYS = {
+  p: pause, s: takeSnapshot, f: toggleFullScreen, "?": toggleHelp,
+  0: () => (picture.zoom = "fit"), 1: () => (picture.zoom = "1"), 2: () => (picture.zoom = "2"), 4: () => (picture.zoom = "4"),
+  "+": () => picture.zoomBy(1), "-": () => picture.zoomBy(-1),
+};
+
+byId("pause").addEventListener("click", pause);
+byId("snapshot").addEventListener("click", takeSnapshot);
+byId("full-screen").addEventListener("click", toggleFullScreen);
+byId("full-screen").hidden = !document.fullscreenEnabled;
+byId("help-button").addEventListener("click", toggleHelp);
+document.addEventListener("fullscreenchange", () => {
+  const isFull = document.fullscreenElement !== null;
+  byId("full-screen").setAttribute("aria-pressed", isFull);
+  byId("full-screen").querySelector("span").textContent = isFull ? "Exit" : "Full screen";
+  picture.layout();
+});
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.matches("select") || (byId("help").open && event.key !== "?");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  KEYS[event.key.toLowerCase()]?.();
+});
+
 // The connection
 
+function send(request) {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(request));
+}
+
+/** Requests a frame unless one is already on its way, so that at most one is. */
+function requestFrame() {
+  if (isPaused || isFrameRequested || socket?.readyState !== WebSocket.OPEN) return;
+  isFrameRequested = true;
+  send({ request: "frame" });
+}
+
+async function receive(data) {
+  lastTime.heard = performance.now();
+  if (data instanceof ArrayBuffer) {
+    const { header: received, blobs } = parts(data);
+    if (received.kind === "snapshot") {
+      save(received.names, blobs);
+      return;
+    }
+    await showFrame(received, blobs);
+    isFrameRequested = false;
+    requestAnimationFrame(requestFrame);
+    return;
+  }
+  const received = JSON.parse(data);
+  if (received.kind === "statistics") {
+    showStatistics(received);
+    return;
+  }
+  streamInfo = received;
+  showStreamInfo();
+  engines.list(received);
+  engines.isConnected = true;
+}
+
 function connect() {
-  const socket = new WebSocket(`ws${location.protocol.slice(4)}//${location.host}/live${location.search}`);
-  socket.binaryType = "arraybuffer";
-  const requestFrame = () => socket.readyState === WebSocket.OPEN && socket.send('{"request": "frame"}');
-  socket.addEventListener("open", requestFrame);
-  socket.addEventListener("message", async ({ data }) => {
-    if (data instanceof ArrayBuffer) {
-      showPair(await decodePair(data));
-      requestAnimationFrame(requestFrame);
-      return;
-    }
-    const message = JSON.parse(data);
-    if (message.kind === "statistics") {
-      showStatistics(message);
-      return;
-    }
-    streamInfo = message;
-    showStreamInfo();
-    listEngines(socket);
+  const opened = new WebSocket(`ws${location.protocol.slice(4)}//${location.host}/live${location.search}`);
+  socket = opened;
+  opened.binaryType = "arraybuffer";
+  opened.addEventListener("open", () => {
+    isFrameRequested = false;
+    requestFrame();
   });
-  socket.addEventListener("close", ({ code, reason }) => {
+  opened.addEventListener("message", ({ data }) => opened === socket && receive(data));
+  opened.addEventListener("close", ({ code, reason }) => {
+    engines.isConnected = false;
     showState("lost", reason || "The connection to sr-edge is lost. Is it still running?");
+    showActivity();
     if (code !== REFUSED) setTimeout(connect, RETRY_MS);
   });
 }
 
-slider.addEventListener("input", moveDivider);
-for (const input of document.querySelectorAll('input[name="interpolation"]')) input.addEventListener("change", draw);
-for (const input of document.querySelectorAll('input[name="zoom"]')) input.addEventListener("change", resizeView);
-new ResizeObserver(resizeView).observe(stage);
-addEventListener("resize", resizeView);
-moveDivider();
+setInterval(showActivity, TICK_MS);
 connect();

@@ -29,6 +29,7 @@ class GstSource:
     """The frames at the end of a pipeline; their planes are copied from its buffers."""
 
     reconnections = 0
+    is_reconnecting = False
     unreadable_packets = 0
 
     def __init__(self, pipeline: str, previous: GstSource | None = None, silence_s: float = 5.0) -> None:
