@@ -25,6 +25,9 @@ Planes = npt.NDArray[np.float32]
 """Samples of any number of channels: float32 (height, width, channels)."""
 
 _LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA_WEIGHTS_16_BITS = (19595, 38470, 7471)
+"""The weights of luma times 65536, rounded so that their sum is 65536: sums of uint16 samples fit into uint32."""
+
 _CB_FROM_BLUE = np.float32(1.772)
 _CR_FROM_RED = np.float32(1.402)
 _BAND_ROWS = 64
@@ -158,11 +161,10 @@ def rounded_luma(luma: Planes) -> npt.NDArray[np.uint8]:
 
 def _luma_levels(frame_hwc: Frame) -> Frame:
     """BT.601 luma in full range, (height, width, 1); three equal channels give exactly that channel."""
-    wide = np.uint16 if frame_hwc.dtype == np.uint8 else np.uint32
-    total = np.full(frame_hwc.shape[:2], 128, wide)
-    for channel, weight in enumerate((77, 150, 29)):
-        total += np.multiply(frame_hwc[..., channel], wide(weight), dtype=wide)
-    total >>= wide(8)
+    total = np.full(frame_hwc.shape[:2], 1 << 15, np.uint32)
+    for channel, weight in enumerate(_LUMA_WEIGHTS_16_BITS):
+        total += np.multiply(frame_hwc[..., channel], np.uint32(weight), dtype=np.uint32)
+    total >>= np.uint32(16)
     return total.astype(frame_hwc.dtype)[..., np.newaxis]
 
 

@@ -51,6 +51,15 @@ def test_luma_and_chroma_are_those_of_pil_which_cuts_the_fraction_off() -> None:
     assert np.array_equal(rounded_luma(luma)[..., 0], np.rint(255 * luma[..., 0]))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_of_upscaled_colours_is_their_luma_rounded(dtype: npt.DTypeLike) -> None:
+    rgb = noise(3, dtype)
+    exact = rgb @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(picture_frame(rgb, 1)[..., 0] - exact).max() <= 0.51 + np.iinfo(np.dtype(dtype)).max / 2**17
+    if dtype == np.uint8:
+        assert np.array_equal(picture_frame(rgb, 1)[..., 0], np.asarray(Image.fromarray(rgb).convert("L")))
+
+
 def test_merged_planes_are_those_of_pil() -> None:
     y, cb, cr = noise(3).transpose(2, 0, 1)
     chroma = (np.stack([cb, cr], axis=-1).astype(np.float32) - 128) / np.float32(255)
