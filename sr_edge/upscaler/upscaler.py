@@ -29,8 +29,9 @@ from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
-from sr_edge.tiling import Samples, output_frame, upscale_frame_in_flight
+from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
+from sr_edge.upscaler.reuse import DEFAULT_REUSE_MEMORY_BYTES, OFF, ReuseStatistics, reuse_memory, tile_reuse
 
 OnTile = Callable[[int, int], None]
 """Called after each tile with the number of tiles done and the total of the picture."""
@@ -49,7 +50,7 @@ class Upscaler:
         with sr_edge.open_upscaler("tiny-x2.sredge") as upscaler:
             large = upscaler("photo.png")
 
-    An upscaler has no state of its own: any number of threads may use it at the same time.
+    Any number of threads may use an upscaler at the same time.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Upscaler:
         overlap_px: int | None = None,
         controls: Controls | None = None,
         *,
+        reuse: str = OFF,
+        reuse_memory_bytes: int = DEFAULT_REUSE_MEMORY_BYTES,
         resources: ExitStack | None = None,
     ) -> None:
         """Creates an upscaler for an open session.
@@ -68,10 +71,15 @@ class Upscaler:
             session: An open engine. As many tiles are in flight as it has slots.
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
+            reuse: "exact" keeps the results of tiles, and does not compute a tile again whose samples are those of a
+                kept one: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
+            reuse_memory_bytes: Memory that kept tiles may occupy, see `reuse_statistics`.
             resources: An exit stack that is closed together with the upscaler.
 
         Raises:
-            UsageError: An unknown control, or a value out of its range; or a path or bundle instead of a session.
+            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
+                memory for reuse.
+            UnknownNameError: There is no such mode of reuse.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -84,6 +92,7 @@ class Upscaler:
         self._session = session
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
+        self._reuse = tile_reuse(reuse, reuse_memory_bytes)
         self._resources = resources or ExitStack()
 
     @property
@@ -95,6 +104,11 @@ class Upscaler:
     def session(self) -> Session:
         """The session that computes the tiles; its `spec` says which precision runs in which runtime."""
         return self._session
+
+    @property
+    def reuse_statistics(self) -> ReuseStatistics:
+        """How many tiles were reused so far, and how much memory the kept ones occupy; zeros without reuse."""
+        return self._reuse.statistics if self._reuse else ReuseStatistics()
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
@@ -271,7 +285,14 @@ class Upscaler:
         region: Region | None,
     ) -> Samples:
         spec = self._session.spec
-        return upscale_frame_in_flight(
+        if self._reuse is not None:
+            plan = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px)
+            tiles = plan.tiles if region is None else plan.covering(region)[0].tiles
+            tile_shape = (spec.tile.height, spec.tile.width, frame_hwc.shape[2])
+            submit, result = self._reuse.over(
+                submit, result, tiles, reuse_memory(tile_shape, frame_hwc.dtype, spec.scale)
+            )
+        upscaled = upscale_frame_in_flight(
             frame_hwc,
             submit,
             result,
@@ -283,6 +304,7 @@ class Upscaler:
             on_tile=on_tile,
             region=region,
         )
+        return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
