@@ -88,6 +88,7 @@ class ChosenEngine:
         threads: As in `EngineChoice`.
         slots: As in `EngineChoice`.
         reason: Why sr_edge chose it; empty where the user named runtime and precision.
+        is_measured: Whether it is the best of those that were measured on this machine.
     """
 
     runtime: str
@@ -97,6 +98,7 @@ class ChosenEngine:
     threads: int | None = None
     slots: int | None = None
     reason: str = ""
+    is_measured: bool = False
 
     @property
     def variant(self) -> Variant:
@@ -177,6 +179,7 @@ def _recommended(engine: RecommendedEngine, choice: EngineChoice) -> ChosenEngin
         choice.threads,
         choice.slots,
         f"fastest{of_runtime} within {engine.max_drop_db:g} dB here, {engine.origin}",
+        is_measured=True,
     )
 
 

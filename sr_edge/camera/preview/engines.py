@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sr_edge.bundle import Bundle
 from sr_edge.errors import RuntimeUnavailable
+from sr_edge.model_sources import choose_engine
 from sr_edge.runtimes import find_entry, load_runtime, runtime_names
 from sr_edge.runtimes.variants import Variant, variants_of
 from sr_edge.spec import Precision
@@ -51,7 +52,9 @@ def recommended_engine(bundle: Bundle, options: Sequence[EngineOption]) -> Engin
     """The engine that was measured to be the best on this machine; None if nothing was measured here.
 
     Args:
-        bundle: The bundle, whose manifest has the recommendation of `deploy`.
+        bundle: The bundle.
         options: The engines that can be selected; a recommendation that is none of them is ignored.
     """
-    return None
+    chosen = choose_engine(bundle)
+    option = EngineOption(chosen.runtime, chosen.precision, chosen.float_precision)
+    return option if chosen.is_measured and option in options else None
