@@ -88,7 +88,7 @@ class PassGraphs:
             return self._shared
         made = names if self._from_plain else (*self._shared, *names)
         if made not in self._files:
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._files[made] = self._folder / f"{len(self._files)}.onnx"
             onnx.save(graph, self._files[made])
         return made

@@ -99,6 +99,10 @@ class Decision:
     remarks: tuple[str, ...] = ()
 
 
+Decide = Callable[[Candidates, OpenGraph, float, Callable[[], float]], Decision]
+"""A function with the arguments of `decide`."""
+
+
 def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock: Callable[[], float]) -> Decision:
     """Times the candidates and chooses the fastest; the shared graph where nothing is faster or could be timed.
 
@@ -126,7 +130,7 @@ def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock
     both = candidates.combined(winners)
     left_s = budget_s - (clock() - started)
     second = time_in_turn(tuple(dict.fromkeys((best, both, candidates.plain))), open_graph, left_s, clock)
-    if both in second.rounds_ms and second.is_faster(both, best):
+    if both in second.rounds_ms and second.ratio(both, best).high < 1.0:
         return _decision(both, candidates, second)
     return decided
 
