@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from sr_edge.export.graph.view import (
 )
 from sr_edge.export.passes.attention.element_order import ElementOrder
 from sr_edge.export.passes.attention.movement_plan import MovementPlan, plan_movement
+from sr_edge.export.passes.attention.product_columns import product_weight
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, constant_integers, constant_shape
 
@@ -126,20 +128,40 @@ def _split(view: GraphView, node: onnx.NodeProto, order: ElementOrder, axis: int
 
 
 class _Region:
-    """All that is moved from one source, and the plans of those results that other operators read."""
+    """All that is moved from one source, and the plans of those results that other operators read.
 
-    def __init__(self, view: GraphView, nodes: Iterable[int], results: Mapping[str, MovementPlan | None]) -> None:
+    Attributes:
+        copied_before: the number of elements that are copied.
+        copied_after: the same for the plans. Slices that select columns of a product are not counted where all columns
+            are selected once, because they become products of their own (`product_columns`).
+    """
+
+    def __init__(
+        self, view: GraphView, source: str, nodes: Iterable[int], results: Mapping[str, MovementPlan | None]
+    ) -> None:
         self._view, self._nodes = view, set(nodes)
         self._plans = {tensor: plan for tensor, plan in results.items() if plan is not None}
         kept = self._upstream([tensor for tensor, plan in results.items() if plan is None])
-        self.copied_before = sum(map(self._copied, self._nodes))
+        free = not kept and self._are_columns_of_product(source)
+        counted = [index for index in self._nodes if not free or view.nodes[index].op_type not in ("Slice", "Split")]
+        self.copied_before = sum(map(self._copied, counted))
         self.copied_after = sum(map(self._copied, kept))
-        self.copied_after += sum(math.prod(plan.shape) * plan.moves for plan in self._plans.values())
-        self._kept = kept
+        self.copied_after += sum(math.prod(plan.shape) * (plan.moves - free) for plan in self._plans.values())
 
     @property
     def improves(self) -> bool:
         return self.copied_after < self.copied_before
+
+    def _are_columns_of_product(self, source: str) -> bool:
+        """Whether the plans slice a product with a constant matrix into all of its columns."""
+        producer = self._view.producer.get(source)
+        weight = None if producer is None else product_weight(self._view, self._view.nodes[producer])
+        if weight is None or len(self._plans) < 2:
+            return False
+        ranges = [plan.columns(weight.shape[1]) for plan in self._plans.values()]
+        ordered = sorted(columns for columns in ranges if columns is not None)
+        joined = all(first[1] == second[0] for first, second in pairwise(ordered))
+        return None not in ranges and joined and (ordered[0][0], ordered[-1][1]) == (0, weight.shape[1])
 
     def write(self, edit: GraphEdit) -> None:
         shared: dict[tuple[object, ...], str] = {}
@@ -179,7 +201,7 @@ def _regions(view: GraphView, orders: Mapping[str, ElementOrder]) -> list[_Regio
             single = len([output for output in view.nodes[index].output if output]) == 1
             plan = plan_movement(order, constant_shape(view, order.source) or ()) if single else None
             results.setdefault(order.source, {})[tensor] = plan
-    return [_Region(view, nodes[source], found) for source, found in results.items()]
+    return [_Region(view, source, nodes[source], found) for source, found in results.items()]
 
 
 def _is_moved_on(view: GraphView, reader: int, orders: Mapping[str, ElementOrder]) -> bool:

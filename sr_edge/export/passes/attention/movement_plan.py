@@ -71,6 +71,19 @@ class MovementPlan:
         """How often an element is copied."""
         return 1 if self.runs is not None else self._slices + self._transposes
 
+    def columns(self, count: int) -> tuple[int, int] | None:
+        """The first column and the one after the last that are selected of a matrix of `count` columns, if any are.
+
+        None unless the plan slices one axis, and from that axis on the source has the columns of the matrix.
+        """
+        axes = [axis for axis, size in enumerate(self.split) if size != self._sliced[axis]]
+        if self.runs is not None or len(axes) != 1 or self.steps[axes[0]] != 1:
+            return None
+        inner = math.prod(self.split[axes[0] + 1 :])
+        if self.split[axes[0]] * inner != count:
+            return None
+        return self.begins[axes[0]] * inner, self.ends[axes[0]] * inner
+
     def write(self, chain: NodeChain, shared: dict[tuple[object, ...], str], output: str) -> None:
         """Adds the operators.
 
@@ -79,6 +92,9 @@ class MovementPlan:
             shared: tensors of earlier plans that are reused, by what was done; they are extended.
             output: name of the result.
         """
+        if self.moves == 0 and self.shape == self.source_shape:
+            chain.pass_on(self.source, output)
+            return
         tensor = self._reshaped(chain, shared)
         if self.runs is not None:
             indices = chain.constant(self.runs.starts() // self.runs.length, "runs")

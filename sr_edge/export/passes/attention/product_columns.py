@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import (
@@ -128,8 +127,3 @@ def _write_part(view: GraphView, node: onnx.NodeProto, weight: Constant, part: _
     del chain.nodes[-1].attribute[:]
     chain.nodes[-1].attribute.extend(attributes)
     chain.reshape(product, part.shape, output=view.nodes[part.index].output[0])
-
-
-def scaled_columns(weight: Constant, factor: Constant) -> Constant:
-    """The matrix with every column multiplied by its factor, in the precision of the matrix."""
-    return (weight.astype(np.float64) * factor).astype(weight.dtype)
