@@ -2,7 +2,7 @@
 
 96x96 in, x2, the bundled weights of taylor-swinir-light (random ones with --random-weights: their zero biases let
 OpenVINO fuse what trained ones do not). The graphs take turns in several fresh processes, and the middle process
-counts. Then one process asks OpenVINO what each operator of the static form took, and how long the multiplications
+counts. Then a census of the static form says what each of its operators took, and how long the multiplications
 alone would take at the rate of a large matmul.
 
 --before takes the static form's ONNX file as another version of this repository exported it:
@@ -30,6 +30,7 @@ from attention_forms import TAYLOR, TILE, needed_giga_macs
 from rich.console import Console
 from rich.table import Table
 
+from sr_edge.bench import census
 from sr_edge.bundle.plain import from_plain
 from sr_edge.export.export import save_model
 from sr_edge.export.passes.simplify import simplify
@@ -46,22 +47,13 @@ PROFILED_RUNS = 30
 
 
 @dataclass(frozen=True)
-class OperatorTime:
-    """All nodes of one kind in the compiled static form: the sum of their shortest times."""
-
-    kind: str
-    nodes: int
-    share: float
-
-
-@dataclass(frozen=True)
 class Movement:
     """The static form's time as a share of the other forms', and what it consists of."""
 
     shares: dict[str, Spread]
     targets: dict[str, float]
     largest_differences: dict[str, float]
-    operators: list[OperatorTime]
+    operators: list[dict[str, object]]
     arithmetic_share: float
     giga_macs: float
     processes: int
@@ -105,42 +97,21 @@ def largest_differences(graphs: Mapping[str, Path]) -> dict[str, float]:
     return {name: float(abs(outputs[STATIC] - outputs[name]).max()) for name in graphs if name != STATIC}
 
 
-def profile(graph: Path) -> tuple[list[OperatorTime], float, int]:
-    """Operators of the compiled graph by kind, their whole time in milliseconds, and its threads."""
-    wanted = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": "YES"}
-    compiled = shared_core().compile_model(graph, "CPU", wanted)
-    request = compiled.create_infer_request()
-    picture = np.random.default_rng(0).random((1, 3, TILE.height, TILE.width), np.float32)
-    shortest_ms: dict[tuple[str, str], float] = {}
-    for _ in range(PROFILED_RUNS):
-        request.infer([picture])
-        for node in request.profiling_info:
-            key = node.node_type, node.node_name
-            took_ms = 1e3 * node.real_time.total_seconds()
-            shortest_ms[key] = min(took_ms, shortest_ms.get(key, took_ms))
-    whole_ms = sum(shortest_ms.values())
-    operators = []
-    for kind in {kind for kind, _ in shortest_ms}:
-        times = [took for (found, _), took in shortest_ms.items() if found == kind and took > 0]
-        operators.append(OperatorTime(kind, len(times), sum(times) / whole_ms))
-    by_share = sorted((found for found in operators if found.nodes), key=lambda found: -found.share)
-    return by_share, whole_ms, compiled.get_property("INFERENCE_NUM_THREADS")
-
-
 def measure(graphs: Mapping[str, Path], processes: int, rounds: int, random_weights: bool) -> Movement:
     passes = [shares_in_fresh_process(graphs, rounds) for _ in range(processes)]
-    operators, whole_ms, threads = profile(graphs[STATIC])
+    times = census(graphs[STATIC], "openvino", Precision.BF16, runs=PROFILED_RUNS)
+    operators = [{"kind": time.operator, "nodes": time.layers, "share": time.share} for time in times.operators]
     arithmetic_ms = 1e12 * needed_giga_macs() / peak_rate(matmul_runs()[Precision.BF16])
     return Movement(
         shares={name: Spread.across([found[name] for found in passes]) for name in passes[0]},
         targets={name: TARGETS[name] for name in passes[0]},
         largest_differences=largest_differences(graphs),
         operators=operators,
-        arithmetic_share=arithmetic_ms / whole_ms,
+        arithmetic_share=arithmetic_ms / times.total_ms,
         giga_macs=needed_giga_macs(),
         processes=processes,
         rounds=rounds,
-        threads=threads,
+        threads=times.threads,
         random_weights=random_weights,
     )
 
@@ -155,7 +126,7 @@ def show(found: Movement) -> None:
         )
     grid = Table("operator", "nodes", "share of the static form's time")
     for row in found.operators:
-        grid.add_row(row.kind, str(row.nodes), f"{row.share:.1%}")
+        grid.add_row(str(row["kind"]), str(row["nodes"]), f"{row['share']:.1%}")
     console.print(grid)
     console.print(f"multiplications alone, {found.giga_macs:.1f} GMAC at a matmul's rate: {found.arithmetic_share:.0%}")
 

@@ -10,9 +10,11 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from sr_edge.bench import (
     BenchReport,
+    Census,
     Environment,
     GoldenResult,
     Quality,
@@ -23,8 +25,13 @@ from sr_edge.bench import (
     markdown_report,
     rich_report,
 )
+from sr_edge.bench.operator_times.census import KindTime, OperatorTime
+from sr_edge.bench.operator_times.kinds import Kind
+from sr_edge.bench.operator_times.movement import Movement
 from sr_edge.bench.quality import FailedPicture, HrScores, PictureScore
 from sr_edge.bench.tables import HEADINGS, cells, remarks
+from sr_edge.bundle.plain import to_plain
+from sr_edge.cli.output import keep_words_whole
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import Machine, SessionSpec, StageLatency, StartUp
 from sr_edge.spec import FrameFormat, Latency, Memory, ModelCard, Precision, TileSpec
@@ -111,6 +118,66 @@ def test_columns_that_nothing_was_measured_for_are_left_out() -> None:
     text = printed(report(untimed, UNAVAILABLE))
     assert "ms p50" not in text
     assert "dB HR" in text
+
+
+CENSUS = Census(
+    runtime="openvino",
+    version="1",
+    float_precision=Precision.FP32,
+    threads=2,
+    runs=20,
+    total_ms=123.45,
+    kinds=(
+        KindTime(Kind.ARITHMETIC, 80.0, 0.648),
+        KindTime(Kind.ELEMENTWISE, 20.0, 0.162),
+        KindTime(Kind.MOVEMENT, 23.45, 0.19),
+    ),
+    operators=(
+        OperatorTime("Convolution", Kind.ARITHMETIC, 12, 80.0, 0.648),
+        *(OperatorTime(f"ScaledDotProductAttention{index}", Kind.MOVEMENT, 3, 1.25, 0.0125) for index in range(20)),
+    ),
+    movements=tuple(
+        Movement(
+            ("layers.*.residual_group.blocks.*.attn<b>.relative_position",),
+            ("Concatenation", "ReorderOutput", "Transpose"),
+            ("FullyConnected", "Subgraph"),
+            ("ScaledDotProductAttention",),
+            subgraphs=1036,
+            ms=1234.56,
+            share=0.0625,
+        )
+        for _ in range(20)
+    ),
+)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_census_fits_the_terminal_and_no_number_is_cut(width: int) -> None:
+    shown = rich_report(report(replace(RAN, census=CENSUS)))
+    tables = [part for part in shown.renderables if isinstance(part, Table)][-2:]
+    for table in tables:
+        keep_words_whole(table, width)
+        console = Console(file=io.StringIO(), width=width, markup=False)
+        console.print(table, crop=False)
+        assert isinstance(console.file, io.StringIO)
+        text = console.file.getvalue()
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+        assert all(number in text for number in ("64.8%", "80.00") if table is tables[0])
+        assert all(number in text for number in ("1036", "1234.56", "6.2%") if table is tables[1])
+        assert "others" in text
+
+
+def test_a_census_is_a_section_of_the_page() -> None:
+    page = report(replace(RAN, census=CENSUS), RAN)._repr_html_()
+    assert page.count("<section>") == 1
+    assert "Convolution" in page
+    assert "attn&lt;b&gt;" in page
+
+
+def test_a_census_is_in_the_document() -> None:
+    document = to_plain(report(replace(RAN, census=CENSUS)))
+    assert document["rows"][0]["census"]["kinds"][0] == {"kind": "arithmetic", "ms": 80.0, "share": 0.648}
 
 
 def test_random_weights_are_marked() -> None:

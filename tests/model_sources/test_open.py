@@ -217,11 +217,32 @@ def test_compare_finds_the_range_and_fixes_the_tile(sr_edge: SrEdge, files: Path
     assert wrong["max_abs_error"] > 0.01
 
 
+def test_bench_reports_a_census(sr_edge: SrEdge, files: Path) -> None:
+    options = (
+        "--runtimes",
+        "torch,onnxruntime",
+        "--precisions",
+        "fp32",
+        "--runs",
+        "1",
+        "--no-memory",
+        "--tile",
+        "24x24",
+    )
+    outcome = sr_edge("bench", files / "net.onnx", *options, "--census", "--json")
+    assert outcome.code == 0, outcome.stderr
+    rows = {row["variant"]["runtime"]: row for row in json.loads(outcome.stdout)["rows"]}
+    assert rows["torch"]["census"] is None
+    assert {time["kind"] for time in rows["onnxruntime"]["census"]["operators"]} >= {"arithmetic"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (("upscale", "{bundle}", "a.png", "b.png", "--input-range", "255"), 2),
         (("bench", "{bundle}", "--tile", "24"), 2),
+        (("bench", "{files}/net.onnx", "--tile", "24x24", "--runtimes", "torch", "--census"), 1),
+        (("bench", "{files}/net.onnx", "--tile", "24x24", "--runs", "0", "--census"), 2),
         (("evaluate", "{bundle}", "--hr", ".", "--channel-order", "bgr"), 2),
         (("inspect", "{bundle}", "--tile", "24"), 2),
         (("stream", "{files}/net.onnx", "test:24x24@30", "--input-range", "2"), 2),

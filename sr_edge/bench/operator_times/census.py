@@ -131,8 +131,10 @@ def _measured(
 ) -> Census:
     if runs < 1:
         raise UsageError(f"runs is {runs}", found=runs, wanted="1 or more", remedy="pass 1 or more")
+    outputs = {output.name for output in model.graph.output}
+    computed = {name: index for index, node in enumerate(model.graph.node) for name in node.output if name in outputs}
     graph = _numbered(model).SerializeToString()
-    times = layer_times(runtime, ProfiledGraph(graph, feed, precision, device, threads, runs))
+    times = layer_times(runtime, ProfiledGraph(graph, feed, computed, precision, device, threads, runs))
     return _counted(model, runtime, times, precision, runs)
 
 

@@ -50,17 +50,18 @@ def movements(
     surroundings = _Surroundings(layers, kinds, source_layers)
     alike: dict[tuple[object, ...], list[Movement]] = {}
     for subgraph in surroundings.subgraphs():
-        found = surroundings.describe(subgraph, whole_ms)
+        found = surroundings.describe(subgraph)
         if found.ms > 0:
             alike.setdefault((found.layers[:1], found.operators, found.before, found.after), []).append(found)
-    return tuple(sorted(map(_sum_of, alike.values()), key=lambda movement: -movement.ms))
+    sums = [_sum_of(equal, whole_ms) for equal in alike.values()]
+    return tuple(sorted(sums, key=lambda movement: -movement.ms))
 
 
-def _sum_of(alike: Sequence[Movement]) -> Movement:
+def _sum_of(alike: Sequence[Movement], whole_ms: float) -> Movement:
     first = alike[0]
     layers = tuple(dict.fromkeys(path for movement in alike for path in movement.layers))
-    ms, share = sum(movement.ms for movement in alike), sum(movement.share for movement in alike)
-    return Movement(layers, first.operators, first.before, first.after, len(alike), ms, share)
+    ms = sum(movement.ms for movement in alike)
+    return Movement(layers, first.operators, first.before, first.after, len(alike), ms, ms / whole_ms)
 
 
 class _Surroundings:
@@ -87,21 +88,21 @@ class _Surroundings:
                     pending += [*self._layers[name].inputs, *self._readers[name]]
             yield subgraph
 
-    def describe(self, subgraph: Sequence[LayerTime], whole_ms: float) -> Movement:
+    def describe(self, subgraph: Sequence[LayerTime]) -> Movement:
+        """One subgraph, whose share of the time is not known here."""
         inside = {layer.name for layer in subgraph}
         timed = sorted((layer for layer in subgraph if layer.ms > 0), key=lambda layer: -layer.ms)
         before = dict.fromkeys(source for layer in subgraph for source in layer.inputs if source not in inside)
         after = dict.fromkeys(name for layer in subgraph for name in self._readers[layer.name] if name not in inside)
         paths = [_pattern(path) for layer in timed for path in self._paths(layer)]
-        ms = sum(layer.ms for layer in timed)
         return Movement(
             layers=tuple(dict.fromkeys(paths)),
             operators=tuple(sorted({layer.operator for layer in timed})),
             before=self._operators(before) or (INPUT,),
             after=self._operators(after) or (OUTPUT,),
             subgraphs=1,
-            ms=ms,
-            share=ms / whole_ms if whole_ms else 0.0,
+            ms=sum(layer.ms for layer in timed),
+            share=0.0,
         )
 
     def _operators(self, names: Collection[str]) -> tuple[str, ...]:

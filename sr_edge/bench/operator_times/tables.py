@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sr_edge.bench.operator_times.census import Census, OperatorTime
 from sr_edge.bench.operator_times.movement import Movement
 
 OPERATOR_HEADINGS = ("operator", "kind", "layers", "ms", "share")
-MOVEMENT_HEADINGS = ("source layers", "moved by", "from", "to", "times", "ms", "share")
-LEFT_ALIGNED = ("operator", "kind", "source layers", "moved by", "from", "to")
-FOLDED = ("source layers", "moved by", "from", "to")
+MOVEMENT_HEADINGS = ("source layers", "from -> moved by -> to", "times", "ms", "share")
+LEFT_ALIGNED = ("operator", "kind", "source layers", "from -> moved by -> to")
+FOLDED = ("source layers", "from -> moved by -> to")
 """Columns whose words may be broken where the terminal is narrow."""
 
 MOVEMENT_LEGEND = (
     'What moves data: subgraphs that are alike are one row. "*" is the number of a layer, "from" is what computes the '
-    'values, and "to" is what reads them.'
+    'values that are moved, and "to" is what reads them.'
 )
 MOST_ROWS = 12
 _OTHERS = "others"
@@ -51,21 +49,15 @@ def movement_rows(census: Census) -> list[tuple[str, ...]]:
     if others:
         counts = sum(movement.subgraphs for movement in others)
         ms, share = (sum(getattr(movement, name) for movement in others) for name in ("ms", "share"))
-        rows.append((_OTHERS, "", "", "", str(counts), f"{ms:.2f}", f"{share:.1%}"))
+        rows.append((_OTHERS, "", str(counts), f"{ms:.2f}", f"{share:.1%}"))
     return rows
 
 
 def _movement_cells(movement: Movement) -> tuple[str, ...]:
     return (
         movement.layers[0] if movement.layers else "unknown",
-        _listed(movement.operators),
-        _listed(movement.before),
-        _listed(movement.after),
+        " -> ".join(", ".join(names) for names in (movement.before, movement.operators, movement.after)),
         str(movement.subgraphs),
         f"{movement.ms:.2f}",
         f"{movement.share:.1%}",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

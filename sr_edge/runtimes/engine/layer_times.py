@@ -31,6 +31,7 @@ class ProfiledGraph:
     Attributes:
         graph: a serialized ONNX model whose nodes have the names of `numbered_name`.
         feed: its inputs by name.
+        outputs: index of the node that computes each output of the graph, whose name a library may give to the layer.
         float_precision: precision of the layers that are not INT8.
         device: device of the runtime.
         threads: number of threads on the CPU; None leaves it to the runtime.
@@ -40,6 +41,7 @@ class ProfiledGraph:
 
     graph: bytes
     feed: Mapping[str, npt.NDArray[Any]]
+    outputs: Mapping[str, int]
     float_precision: Precision = Precision.FP32
     device: str = "cpu"
     threads: int | None = None

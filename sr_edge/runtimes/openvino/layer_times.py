@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sr_edge.runtimes.engine.layer_times import LayerTime, LayerTimes, ProfiledGraph, numbers_in, shortest
@@ -20,7 +21,7 @@ def layer_times(profiled: ProfiledGraph) -> LayerTimes:
             core.read_model(profiled.graph, b""), profiled.device.upper(), _properties(profiled)
         )
         times = _times(compiled.create_infer_request(), profiled)
-        layers = _layers(compiled.get_runtime_model().get_ordered_ops(), times)
+        layers = _layers(compiled.get_runtime_model().get_ordered_ops(), times, profiled.outputs)
     return LayerTimes(layers, runtime.library_version(), runtime.thread_count(compiled))
 
 
@@ -42,7 +43,7 @@ def _times(request: Any, profiled: ProfiledGraph) -> dict[str, float]:
     return shortest(runs[profiled.warm_up :])
 
 
-def _layers(nodes: list[Any], times: dict[str, float]) -> tuple[LayerTime, ...]:
+def _layers(nodes: list[Any], times: Mapping[str, float], outputs: Mapping[str, int]) -> tuple[LayerTime, ...]:
     """The layers that run; constants, and what was computed from them when the graph was compiled, have no time."""
     layers = []
     for node in nodes:
@@ -50,7 +51,9 @@ def _layers(nodes: list[Any], times: dict[str, float]) -> tuple[LayerTime, ...]:
         if name not in times:
             continue
         inputs = dict.fromkeys(source.get_node().get_friendly_name() for source in node.input_values())
-        made_of = numbers_in(properties["originalLayersNames"].astype(str))
+        originals = properties["originalLayersNames"].astype(str)
+        named_as_output = [index for tensor, index in outputs.items() if tensor in (originals, *originals.split(","))]
+        made_of = tuple(dict.fromkeys([*numbers_in(originals), *named_as_output]))
         operator = properties["layerType"].astype(str)
         layers.append(
             LayerTime(name, operator, times[name], tuple(source for source in inputs if source in times), made_of)
