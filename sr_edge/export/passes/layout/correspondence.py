@@ -1,4 +1,4 @@
-"""How the arrangements of the tensors of a node follow from each other, for the operators that work in any arrangement."""
+"""How the arrangements of the tensors of a node follow from each other, where it works in any arrangement."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def _elementwise(view: GraphView, index: int, known: Arrangements) -> Arrangemen
             for each in group:
                 sizes[each] = known[tensor].sizes[each]
     used = [axis for group in groups for axis in group]
-    if len(set(used)) < len(used) or any(
-        size > 1 and not group for size, group in zip(target, groups, strict=True)
-    ):
+    if len(set(used)) < len(used) or any(size > 1 and not group for size, group in zip(target, groups, strict=True)):
         return None
     constants = (view.constants[tensor] for tensor in inputs if tensor in view.constants)
     if any(channel_first_constant(value, groups, sizes) is None for value in constants):
@@ -180,6 +178,8 @@ def _reduction(view: GraphView, index: int, known: Arrangements) -> Arrangements
     if axes is None or source not in known:
         return None
     groups = groups_of(view, source, known)
+    if not any(groups[axis] for axis in axes):  # nothing to reduce, for which ONNX has no list of axes
+        return None
     kept = [() if axis in axes else group for axis, group in enumerate(groups)]
     return {source: known[source], target: from_groups(kept, known[source].sizes)}
 
