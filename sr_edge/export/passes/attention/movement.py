@@ -50,14 +50,20 @@ def move_once(model: onnx.ModelProto) -> PassResult:
     if not replaced:
         return PassResult(model, False, "every tensor is moved with as few copies as this pass knows of")
     edit.remove_unused_nodes()
-    return edit.result(f"the results of {replaced} operators are moved with {after} copied elements instead of {before}")
+    return edit.result(
+        f"the results of {replaced} operators are moved with {after} copied elements instead of {before}"
+    )
 
 
 def element_orders(view: GraphView) -> dict[str, ElementOrder]:
     """The order of each tensor that is moved from another one, by its name."""
     orders: dict[str, ElementOrder] = {}
     for node in view.nodes:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in RESHAPING | COPYING or not view.is_float(node.input[0]):
+        if (
+            node.domain not in ("", "ai.onnx")
+            or node.op_type not in RESHAPING | COPYING
+            or not view.is_float(node.input[0])
+        ):
             continue
         if any(constant_shape(view, tensor) is None for tensor in node.output if tensor):
             continue

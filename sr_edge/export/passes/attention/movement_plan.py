@@ -98,7 +98,9 @@ class MovementPlan:
         tensor = self._reshaped(chain, shared)
         if self.runs is not None:
             indices = chain.constant(self.runs.starts() // self.runs.length, "runs")
-            self._finish(chain, chain.add("Gather", [tensor, indices], axis=0), (self.runs.count, self.runs.length), output)
+            self._finish(
+                chain, chain.add("Gather", [tensor, indices], axis=0), (self.runs.count, self.runs.length), output
+            )
             return
         if self._slices:
             tensor = self._cut(chain, tensor)
