@@ -267,7 +267,8 @@ def runs_of(order: ElementOrder) -> Runs:
         length *= block
         del terms[term.digits]
         if block < positions.shape[-1]:
-            terms[(*others, digit)] = Term((*others, digit), positions[..., ::block])
+            rest = Term((*others, digit), positions[..., ::block])
+            terms[rest.digits] = rest
             break
         rest = Term(others, positions[..., 0])
         terms[others] = replace(rest, positions=rest.positions + terms[others].positions) if others in terms else rest
