@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import onnx
 
+from sr_edge.export.passes.attention.broadcasting import broadcast_without_expand
+from sr_edge.export.passes.attention.factors import factors_in_weights
+from sr_edge.export.passes.attention.movement import move_once
+from sr_edge.export.passes.attention.product_columns import products_of_columns
+from sr_edge.export.passes.attention.score_constants import constants_without_reshape, sums_of_constants
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
 from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.pass_result import GraphPass
+from sr_edge.export.passes.rewrites.merge_axes import merge_axes
 from sr_edge.spec import PassChoice
 
 
@@ -48,6 +55,48 @@ class SpeedPass:
 
 
 SPEED_PASSES: tuple[SpeedPass, ...] = (
+    SpeedPass(
+        "constants-without-reshape",
+        constants_without_reshape,
+        Gain.STRUCTURE,
+        "Adds masks and position biases to attention scores without a Reshape before and after.",
+    ),
+    SpeedPass(
+        "sums-of-constants",
+        sums_of_constants,
+        Gain.STRUCTURE,
+        "Adds the sum of two constants instead of one after the other, where it is no larger than each of them.",
+    ),
+    SpeedPass(
+        "broadcast-without-expand",
+        broadcast_without_expand,
+        Gain.STRUCTURE,
+        "Removes Expand in front of operators that broadcast on their own.",
+    ),
+    SpeedPass(
+        "four-axes",
+        partial(merge_axes, max_axes=4),
+        Gain.STRUCTURE,
+        "Merges axes that move together, so that attention has the four axes with which compilers fuse it.",
+    ),
+    SpeedPass(
+        "moved-once",
+        move_once,
+        Gain.STRUCTURE,
+        "Writes cyclic shifts, partitions into windows, splits into heads and their inverses with the fewest copies.",
+    ),
+    SpeedPass(
+        "products-of-columns",
+        products_of_columns,
+        Gain.MEASUREMENT,
+        "Computes queries, keys and values with a product each instead of slices of one product.",
+    ),
+    SpeedPass(
+        "factors-in-weights",
+        factors_in_weights,
+        Gain.STRUCTURE,
+        "Multiplies weights by the constant factor that the result of their product is multiplied by.",
+    ),
     SpeedPass(
         "prelu",
         prelu_as_minimum,

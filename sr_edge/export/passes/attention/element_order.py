@@ -3,8 +3,8 @@
 An axis of the moved tensor is a list of digits, from the slowest to the fastest, as in a number of mixed base. The
 position of an element in the source is the sum of several arrays, each of which depends on a few of the digits. An axis
 of the source is one digit at first, and its array holds multiples of the stride. Reshape regroups and splits digits,
-Transpose reorders them, Slice and Gather select from an array, and Concat joins arrays. So a cyclic shift of 1024 rows is
-an array of 1024 numbers, however many elements a row has.
+Transpose reorders them, Slice and Gather select from an array, and Concat joins arrays. So a cyclic shift of 1024 rows
+is an array of 1024 numbers, however many elements a row has.
 """
 
 from __future__ import annotations
@@ -267,7 +267,8 @@ def runs_of(order: ElementOrder) -> Runs:
         length *= block
         del terms[term.digits]
         if block < positions.shape[-1]:
-            terms[*others, digit] = Term((*others, digit), positions[..., ::block])
+            rest = Term((*others, digit), positions[..., ::block])
+            terms[rest.digits] = rest
             break
         rest = Term(others, positions[..., 0])
         terms[others] = replace(rest, positions=rest.positions + terms[others].positions) if others in terms else rest
