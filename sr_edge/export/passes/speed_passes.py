@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.pass_result import GraphPass
 
 
@@ -39,5 +40,13 @@ class SpeedPass:
     summary: str
 
 
-SPEED_PASSES: tuple[SpeedPass, ...] = ()
+SPEED_PASSES: tuple[SpeedPass, ...] = (
+    SpeedPass(
+        "linear-folding",
+        fold_linear_layers,
+        Gain.STRUCTURE,
+        "Branches and chains of convolutions, sums and constant factors become one convolution where that has fewer "
+        "operators and no more multiply-accumulates.",
+    ),
+)
 """The passes in the order in which they are applied."""

@@ -17,6 +17,7 @@ from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.errors import CalibrationError, ExportError, SrEdgeError
 from sr_edge.export import graph_digest
 from sr_edge.export.passes.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
+from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
@@ -69,6 +70,9 @@ SHUFFLE = """(float[1,8,3,5] x) => (float[1,2,6,10] y)
   { a = Reshape(x, split) b = Transpose<perm = [0, 1, 4, 2, 5, 3]>(a) y = Reshape(b, whole) }"""
 ASSIGNMENT = """(float[2,3] x, bool[2,3] m) => (float[2,3] y)
   { n = NonZero(m) p = Transpose<perm = [1, 0]>(n) g = GatherND(x, p) s = Neg(g) y = ScatterND(x, p, s) }"""
+BRANCHES = """(float[1,1,8,8] x) => (float[1,1,8,8] y)
+  <float[1,1,3,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}, float[1,1,1,1] v = {2}>
+  { a = Conv<pads = [1, 1, 1, 1]>(x, w) b = Conv(x, v) c = Add(a, b) y = Add(c, x) }"""
 PLAIN = graph(f"{CONV} {{ y = Conv(x, w) }}")
 
 PASSES = {
@@ -95,6 +99,7 @@ PASSES = {
         graph("(float[2,3] x) => (float[2,1] y) <int64[1] axes = {1}> { y = ReduceMean(x, axes) }", opset=18),
         (lower_opset, PLAIN),
     ),
+    "fold_linear_layers": PassCase(fold_linear_layers, graph(BRANCHES), (fold_linear_layers, PLAIN)),
     "simplify": PassCase(
         simplify, graph(f"{CONV} {FOLDABLE}"), (simplify, graph(f"{CONV} {{ [conv] y = Conv(x, w) }}"))
     ),
