@@ -32,6 +32,7 @@ MAX_NODES = 64
 """Larger subgraphs between two nonlinearities are not searched as a whole."""
 
 _MAX_ROUNDS = 8
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class _Regions:
 
     def _written_form(self, found: LinearMap, nodes: tuple[int, ...]) -> _Convolution | None:
         """The convolution of a map, with groups and dilations where the kernel has their zeros."""
-        if min(*found.offset, *found.ends) < 0:
+        largest = max(np.abs(found.kernel).max(initial=0.0), np.abs(found.constant).max(initial=0.0))
+        if min(*found.offset, *found.ends) < 0 or not largest < _LARGEST:
             return None
         convolutions = [self._view.nodes[index] for index in nodes if self._view.nodes[index].op_type == "Conv"]
         groups = sorted({integer_attribute(node, "group", 1) for node in convolutions} | {1}, reverse=True)

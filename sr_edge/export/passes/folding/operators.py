@@ -32,7 +32,8 @@ def linear_map(view: GraphView, index: int, maps: Maps) -> LinearMap | None:
         maps: the maps of all its inputs that are not constants.
     """
     node = view.nodes[index]
-    found = _READERS[node.op_type](view, node, maps)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large for float32 is not written
+        found = _READERS[node.op_type](view, node, maps)
     shape = constant_shape(view, node.output[0])
     return found if found is not None and shape is not None and shape[1:] == (found.channels, *found.size) else None
 
@@ -53,6 +54,8 @@ def _convolution(view: GraphView, node: onnx.NodeProto, maps: Maps) -> LinearMap
     if inner is None or weight is None or bias is None or weight.ndim != 4 or not _has_plain_pads(node):
         return None
     groups = integer_attribute(node, "group", 1)
+    if weight.shape[1] * groups != inner.channels or weight.shape[0] % groups or bias.size not in (1, weight.shape[0]):
+        return None
     dilations = integers_attribute(node, "dilations", (1, 1))
     if weight.size * groups > MAX_ELEMENTS:
         return None
@@ -78,7 +81,9 @@ def _pooling(view: GraphView, node: onnx.NodeProto, maps: Maps) -> LinearMap | N
 def _normalization(view: GraphView, node: onnx.NodeProto, maps: Maps) -> LinearMap | None:
     inner = maps.get(node.input[0])
     parameters = [_constant(view, name) for name in node.input[1:5]]
-    if inner is None or any(value is None for value in parameters) or integer_attribute(node, "training_mode", 0):
+    if inner is None or integer_attribute(node, "training_mode", 0):
+        return None
+    if any(value is None or value.size != inner.channels for value in parameters):
         return None
     scale, bias, mean, variance = (np.reshape(value, (-1, 1, 1)) for value in parameters if value is not None)
     given = attribute(node, "epsilon")
@@ -145,7 +150,10 @@ def _assignment(view: GraphView, node: onnx.NodeProto, maps: Maps) -> LinearMap 
     if inner is None or shape is None or shape[0] != 1 or indices is None or updates is None or not is_plain:
         return None
     places: tuple[npt.NDArray[Any], ...] = tuple(np.moveaxis(indices, -1, 0))
+    inside = all(np.all((-size <= at) & (at < size)) for at, size in zip(places, shape, strict=False))
     mask, values = np.zeros(shape, bool), np.zeros(shape)
+    if len(places) > len(shape) or not inside or mask[places].shape != updates.shape:
+        return None
     mask[places], values[places] = True, updates
     return inner.assigned(mask[0], values[0])
 
@@ -167,8 +175,11 @@ _READERS: Mapping[str, Callable[[GraphView, onnx.NodeProto, Maps], LinearMap | N
 
 
 def _constant(view: GraphView, name: str) -> Array | None:
+    """A constant input in float64; None if it is computed, not of floats, or not finite."""
     value = view.constants.get(name)
-    return value.astype(np.float64) if value is not None and np.issubdtype(value.dtype, np.floating) else None
+    if value is None or not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value)):
+        return None
+    return value.astype(np.float64)
 
 
 def _broadcast(view: GraphView, name: str, inner: LinearMap) -> Array | None:

@@ -330,3 +330,18 @@ def test_float32_weights_are_rounded_once() -> None:
     (expected,) = outputs_of(exact, graph.inputs)
     (actual,) = outputs_of(result.model, inputs)
     np.testing.assert_allclose(actual, expected, rtol=0.0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e300])
+def test_weights_that_float32_has_not_are_left_alone(value: float) -> None:
+    graph = Graph()
+    first = graph.conv("x", 8, 1)
+    graph.constants[graph.nodes[0].input[1]][0, 0, 0, 0] = value
+    require_left_alone(graph, graph.conv(first, 4, 3))
+
+
+def test_places_outside_of_the_tensor_are_left_alone() -> None:
+    graph = Graph()
+    graph.constants["places"], graph.constants["value"] = np.array([[0, 9, 0, 0]]), np.array([1.0])
+    assigned = graph.add("ScatterND", [graph.conv("x", 8, 1), "places", "value"])
+    require_left_alone(graph, graph.conv(assigned, 4, 1))
