@@ -41,19 +41,21 @@ class Candidates:
     Attributes:
         shared: The graph that all runtimes share.
         plain: The graph without passes; it is `shared` where no pass is a gain on every target.
+        every: The graph with all passes, some of which change a graph only after others.
         single: `shared` with one more pass each.
         combined: Returns `shared` with several of these passes.
     """
 
     shared: Passes
     plain: Passes
+    every: Passes
     single: tuple[Passes, ...]
     combined: Callable[[Sequence[Passes]], Passes]
 
     @property
     def first(self) -> tuple[Passes, ...]:
-        """What is timed first, without repetitions, the shared graph in front."""
-        return tuple(dict.fromkeys((self.shared, self.plain, *self.single)))
+        """What is timed first, without repetitions, in the order of importance."""
+        return tuple(dict.fromkeys((self.shared, self.every, self.plain, *self.single)))
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,12 @@ class Machine:
         yield run
 
 
-def candidates(*single: Passes, shared: Passes = FOLDED) -> Candidates:
+def candidates(*single: Passes, every: Passes = (), shared: Passes = FOLDED) -> Candidates:
     def combined(several: Sequence[Passes]) -> Passes:
         names = {name for passes in several for name in passes}
         return tuple(name for name in BOTH if name in names)
 
-    return Candidates(shared, PLAIN, single, combined)
+    return Candidates(shared, PLAIN, every or shared, single, combined)
 
 
 def chosen(machine: Machine, *single: Passes, budget_s: float = 20.0) -> Passes:
@@ -103,6 +103,12 @@ def test_passes_that_win_alone_are_combined() -> None:
 def test_a_combination_that_is_not_faster_than_the_best_pass_is_not_chosen(both_ms: list[float]) -> None:
     machine = Machine({PLAIN: [20.0], FOLDED: [16.0], FIRST: [12.0], SPLIT: [13.0], BOTH: both_ms})
     assert chosen(machine, FIRST, SPLIT) == FIRST
+
+
+def test_all_passes_are_tried_since_some_help_only_after_others() -> None:
+    machine = Machine({PLAIN: [20.0], FOLDED: [16.0], FIRST: [16.0], BOTH: [9.0]})
+    decision = decide(candidates(FIRST, every=BOTH), machine.open, 20.0, machine.clock)
+    assert decision.passes == BOTH
 
 
 def test_passes_that_do_not_win_are_not_combined() -> None:

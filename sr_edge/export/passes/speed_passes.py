@@ -14,6 +14,7 @@ from sr_edge.export.passes.attention.factors import factors_in_weights
 from sr_edge.export.passes.attention.movement import move_once
 from sr_edge.export.passes.attention.product_columns import products_of_columns
 from sr_edge.export.passes.attention.score_constants import constants_without_reshape, sums_of_constants
+from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
 from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
@@ -55,6 +56,13 @@ class SpeedPass:
 
 
 SPEED_PASSES: tuple[SpeedPass, ...] = (
+    SpeedPass(
+        "linear-folding",
+        fold_linear_layers,
+        Gain.STRUCTURE,
+        "Branches and chains of convolutions, sums and constant factors become one convolution where that has fewer "
+        "operators and no more multiply-accumulates.",
+    ),
     SpeedPass(
         "constants-without-reshape",
         constants_without_reshape,

@@ -17,6 +17,7 @@ from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.errors import CalibrationError, ExportError, SrEdgeError
 from sr_edge.export import graph_digest
 from sr_edge.export.passes.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
+from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
@@ -81,6 +82,9 @@ GROUPS = """(float[1,4,3,3] x) => (float[1,4,3,3] y)
   <int64[3] merged = {0, 2, -1}, int64[4] whole = {1, 4, 3, 3}, float[2] one = {1, 1}, float[2] zero = {0, 0}>
   { a = Reshape(x, merged) b = InstanceNormalization(a, one, zero) y = Reshape(b, whole) }"""
 MEAN_OF_ROWS = "(float[1,2,3,3] x) => (float[1,2,3,1] y) { y = ReduceMean<axes = [3]>(x) }"
+BRANCHES = """(float[1,1,8,8] x) => (float[1,1,8,8] y)
+  <float[1,1,3,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}, float[1,1,1,1] v = {2}>
+  { a = Conv<pads = [1, 1, 1, 1]>(x, w) b = Conv(x, v) c = Add(a, b) y = Add(c, x) }"""
 PLAIN = graph(f"{CONV} {{ y = Conv(x, w) }}")
 
 PASSES = {
@@ -129,6 +133,7 @@ PASSES = {
         graph("(float[2,3] x) => (float[2,1] y) <int64[1] axes = {1}> { y = ReduceMean(x, axes) }", opset=18),
         (lower_opset, PLAIN),
     ),
+    "fold_linear_layers": PassCase(fold_linear_layers, graph(BRANCHES), (fold_linear_layers, PLAIN)),
     "simplify": PassCase(
         simplify, graph(f"{CONV} {FOLDABLE}"), (simplify, graph(f"{CONV} {{ [conv] y = Conv(x, w) }}"))
     ),
