@@ -71,9 +71,7 @@ class GraphBuilder:
         end = np.iinfo(np.int64).max
         for axis in (1, 2):
             bounds = ([-shift], [end]), ([0], [-shift])
-            parts = [
-                self.add("Slice", [image, *map(self.constant, (*part, [axis], [1]))]) for part in bounds
-            ]
+            parts = [self.add("Slice", [image, *map(self.constant, (*part, [axis], [1]))]) for part in bounds]
             image = self.add("Concat", parts, axis=axis)
         return image
 
@@ -97,7 +95,9 @@ class GraphBuilder:
     def attend(self, tokens: str, mask: Array | None) -> str:
         """Attention in windows of (windows * tokens, dim), with the mask in five axes as in Swin."""
         block = self.block
-        parts = self.reshape(self.linear(tokens, block.dim, 3 * block.dim), block.windows, block.tokens, 3, block.heads, -1)
+        parts = self.reshape(
+            self.linear(tokens, block.dim, 3 * block.dim), block.windows, block.tokens, 3, block.heads, -1
+        )
         moved = self.add("Transpose", [parts], perm=[2, 0, 3, 1, 4])
         q, k, v = (self.add("Gather", [moved, self.constant(part)], axis=0) for part in range(3))
         scaled = self.add("Mul", [q, self.constant(block.channels**-0.5)])
@@ -117,7 +117,9 @@ class GraphBuilder:
         """A block with its residual connection."""
         block = self.block
         scale, bias = self.constant(np.linspace(0.5, 1.5, block.dim)), self.constant(np.linspace(-1.0, 1.0, block.dim))
-        image = self.reshape(self.add("LayerNormalization", [x, scale, bias], axis=-1), 1, block.height, block.width, -1)
+        image = self.reshape(
+            self.add("LayerNormalization", [x, scale, bias], axis=-1), 1, block.height, block.width, -1
+        )
         shifted = self.roll(image, -block.shift) if block.shift else image
         done = self.reverse(self.attend(self.partition(shifted), mask_of(block)))
         back = self.roll(done, block.shift) if block.shift else done
