@@ -16,9 +16,12 @@ from sr_edge.export.passes.attention.product_columns import products_of_columns
 from sr_edge.export.passes.attention.score_constants import constants_without_reshape, sums_of_constants
 from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
+from sr_edge.export.passes.layout.assignments import assignment_as_concat
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
 from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
+from sr_edge.export.passes.layout.movement import movement_merged
+from sr_edge.export.passes.layout.split_convolutions import joined_inputs_as_sums, split_outputs
 from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.merge_axes import merge_axes
 from sr_edge.spec import PassChoice
@@ -106,6 +109,19 @@ SPEED_PASSES: tuple[SpeedPass, ...] = (
         "Multiplies weights by the constant factor that the result of their product is multiplied by.",
     ),
     SpeedPass(
+        "merged-movement",
+        movement_merged,
+        Gain.STRUCTURE,
+        "Transposes and Reshapes in a row become one or none, zeros around the input of a convolution become its "
+        "padding, and Pads of zero width are removed.",
+    ),
+    SpeedPass(
+        "slice-assignment",
+        assignment_as_concat,
+        Gain.MEASUREMENT,
+        "The ScatterND of an assignment to a range of one axis becomes a Concat.",
+    ),
+    SpeedPass(
         "prelu",
         prelu_as_minimum,
         Gain.MEASUREMENT,
@@ -135,6 +151,18 @@ SPEED_PASSES: tuple[SpeedPass, ...] = (
         channel_first,
         Gain.MEASUREMENT,
         "The same for islands with LayerNormalization, which becomes means over the channels.",
+    ),
+    SpeedPass(
+        "split-convolutions",
+        split_outputs,
+        Gain.MEASUREMENT,
+        "A convolution whose output is split becomes one convolution for each part, with a part of its weights.",
+    ),
+    SpeedPass(
+        "joined-convolutions",
+        joined_inputs_as_sums,
+        Gain.MEASUREMENT,
+        "A 1x1 convolution of joined tensors becomes the sum of convolutions of each of them.",
     ),
     SpeedPass(
         "channel-means",

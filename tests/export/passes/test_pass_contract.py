@@ -20,9 +20,12 @@ from sr_edge.export.passes.cleanup import bypass_identities, drop_unused_constan
 from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
+from sr_edge.export.passes.layout.assignments import assignment_as_concat
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
 from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
+from sr_edge.export.passes.layout.movement import movement_merged
+from sr_edge.export.passes.layout.split_convolutions import joined_inputs_as_sums, split_outputs
 from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
 from sr_edge.export.passes.rewrites.einsum import einsum_as_product
@@ -85,6 +88,9 @@ MEAN_OF_ROWS = "(float[1,2,3,3] x) => (float[1,2,3,1] y) { y = ReduceMean<axes =
 BRANCHES = """(float[1,1,8,8] x) => (float[1,1,8,8] y)
   <float[1,1,3,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}, float[1,1,1,1] v = {2}>
   { a = Conv<pads = [1, 1, 1, 1]>(x, w) b = Conv(x, v) c = Add(a, b) y = Add(c, x) }"""
+SPLIT = "{ a = Conv(x, w) b, c = Split<axis = 1>(a, sizes) y = Concat<axis = 1>(c, b) }"
+SLICE = """(float[4,2] x, float[2,2] v) => (float[4,2] y) <int64[2,1] i = {1, 2}>
+  { y = ScatterND(x, i, v) }"""
 PLAIN = graph(f"{CONV} {{ y = Conv(x, w) }}")
 
 PASSES = {
@@ -127,6 +133,25 @@ PASSES = {
         channel_means_as_convolutions,
         graph("(float[1,2,3,3] x) => (float[1,1,3,3] y) { y = ReduceMean<axes = [1]>(x) }"),
         (channel_means_as_convolutions, graph(MEAN_OF_ROWS)),
+    ),
+    "movement_merged": PassCase(
+        movement_merged,
+        graph("(float[2,3] x) => (float[2,3] y) { a = Transpose(x) b = Transpose(a) y = Neg(b) }"),
+        (movement_merged, PLAIN),
+    ),
+    "assignment_as_concat": PassCase(assignment_as_concat, graph(SLICE), (assignment_as_concat, PLAIN)),
+    "split_outputs": PassCase(
+        split_outputs,
+        graph(f"{CONV[:-1]}, int64[2] sizes = {{1, 2}}> {SPLIT}"),
+        (split_outputs, PLAIN),
+    ),
+    "joined_inputs_as_sums": PassCase(
+        joined_inputs_as_sums,
+        graph(
+            "(float[1,2,3,3] x) => (float[1,1,3,3] y) <float[1,4,1,1] w = {1, 2, 3, 4}>"
+            " { a = Neg(x) b = Concat<axis = 1>(x, a) y = Conv(b, w) }"
+        ),
+        (joined_inputs_as_sums, PLAIN),
     ),
     "lower_opset": PassCase(
         lower_opset,
