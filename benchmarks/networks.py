@@ -31,6 +31,7 @@ from network_matrix.page import page
 from network_matrix.rows import Outcome, Row, cells_of, counts_as_deployed, missing_cells, one_line
 from network_matrix.subjects import Source, Subject, families_of_other_purposes, subjects
 from network_recipes import RECIPES
+from speed_matrix.page import section
 
 from sr_edge.bench import describe_environment, write_text
 from sr_edge.models.recognition.families import NOT_STATED, find_family
@@ -38,6 +39,8 @@ from sr_edge.models.recognition.families import NOT_STATED, find_family
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 RESULTS, PAGE = DOCS / "results" / "networks.json", DOCS / "networks.md"
+SPEED_RESULTS = DOCS / "results" / "foreign-speed.json"
+"""What benchmarks/foreign_speed.py measured."""
 SHORTER_TIMING = ("--runs", "1", "--no-memory", "--threads", "1")
 SCRIPT_LIMIT_S = 600.0
 SHOWN_LINES = 3
@@ -260,9 +263,10 @@ def read_rows(folder: Path, every: Sequence[Subject]) -> tuple[list[Row], list[s
 
 
 def published(kept: Mapping[str, Any]) -> str:
-    """The page, from the document in docs/results/networks.json."""
+    """The page, from the document in docs/results/networks.json and that of benchmarks/foreign_speed.py."""
     rows = [Row.read(row) for row in kept["rows"]]
-    return page(rows, kept["pending"], kept["families_without_a_row"], kept["measured"])
+    speed = section(json.loads(SPEED_RESULTS.read_text(encoding="utf-8"))) if SPEED_RESULTS.exists() else ()
+    return page(rows, kept["pending"], kept["families_without_a_row"], kept["measured"], speed)
 
 
 def publish(rows: Sequence[Row], pending: Sequence[str], command: str, tile: str) -> None:

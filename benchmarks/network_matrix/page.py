@@ -31,7 +31,13 @@ interleaved rounds |
 """
 
 
-def page(rows: Sequence[Row], pending: Sequence[str], others: Mapping[str, str], measured: Mapping[str, Any]) -> str:
+def page(
+    rows: Sequence[Row],
+    pending: Sequence[str],
+    others: Mapping[str, str],
+    measured: Mapping[str, Any],
+    speed: Sequence[str] = (),
+) -> str:
     """The page.
 
     Args:
@@ -40,9 +46,11 @@ def page(rows: Sequence[Row], pending: Sequence[str], others: Mapping[str, str],
         others: families without a row, with the reason.
         measured: how the rows were measured: "command", "options", "environment", and in "except" the options that are
             not the defaults of `deploy`.
+        speed: the lines of the section on speed.
     """
     sections = (
         _introduction(rows, pending, measured),
+        speed,
         *(_table(source, rows) for source in Source),
         _red_cells(rows),
         _not_measured(rows),

@@ -14,7 +14,7 @@ from sr_edge.deploy.graphs import PARITY_PATCHES, FloatExports, GraphFile
 from sr_edge.deploy.manifest import artifact_of
 from sr_edge.deploy.pass_cache import CacheKey, PassCache
 from sr_edge.deploy.pass_graphs import PassGraphs, write_float_graphs, write_int8_graphs
-from sr_edge.deploy.pass_timing import Decision, Passes, Run, decide
+from sr_edge.deploy.pass_timing import Decision, Passes, Run
 from sr_edge.deploy.plan import TIMED_RUNTIMES, DeployPlan
 from sr_edge.errors import ExportError, PrecisionUnavailable
 from sr_edge.models import LoadedModel
@@ -129,7 +129,6 @@ class _Timer:
 
     def measure(self, job: _Job, budget_s: float) -> PassMeasurement | None:
         """The measurement of a job; None where the runtime does not run the precision."""
-        candidates = job.graphs.candidates
         version = availability(job.runtime).version
         precision = job.file.precision
         threads = self._plan.threads or 0
@@ -138,7 +137,9 @@ class _Timer:
         if stored is not None and job.graphs.has(stored.passes):
             return stored
         try:
-            decision = decide(candidates, lambda passes: self._opened(job, passes), budget_s, self._clock)
+            decision = self._plan.decide_passes(
+                job.graphs.candidates, lambda passes: self._opened(job, passes), budget_s, self._clock
+            )
         except PrecisionUnavailable:
             return None
         failures = (f"{name}: {reason}" for name, reason in job.graphs.failures.items())

@@ -61,7 +61,9 @@ class PassGraphs:
         self._files = {passes: shared} | ({(): plain} if plain and passes else {})
         further = [speed_pass for speed_pass in every if speed_pass.gain is Gain.MEASUREMENT]
         single = [made for speed_pass in further if (made := self._made({speed_pass.name})) != passes]
-        self.candidates = Candidates(passes, () if () in self._files else passes, tuple(single), self._combined)
+        all_passes = self._made({speed_pass.name for speed_pass in further})
+        plain_passes = () if () in self._files else passes
+        self.candidates = Candidates(passes, plain_passes, all_passes, tuple(single), self._combined)
 
     def file(self, passes: Passes) -> Path:
         """The file of one of the candidates, or of their combination."""
@@ -88,7 +90,7 @@ class PassGraphs:
             return self._shared
         made = names if self._from_plain else (*self._shared, *names)
         if made not in self._files:
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._files[made] = self._folder / f"{len(self._files)}.onnx"
             onnx.save(graph, self._files[made])
         return made

@@ -41,19 +41,21 @@ class Candidates:
     Attributes:
         shared: The graph that all runtimes share.
         plain: The graph without passes; it is `shared` where no pass is a gain on every target.
+        every: The graph with all passes, some of which change a graph only after others.
         single: `shared` with one more pass each.
         combined: Returns `shared` with several of these passes.
     """
 
     shared: Passes
     plain: Passes
+    every: Passes
     single: tuple[Passes, ...]
     combined: Callable[[Sequence[Passes]], Passes]
 
     @property
     def first(self) -> tuple[Passes, ...]:
-        """What is timed first, without repetitions, the shared graph in front."""
-        return tuple(dict.fromkeys((self.shared, self.plain, *self.single)))
+        """What is timed first, without repetitions, in the order of importance."""
+        return tuple(dict.fromkeys((self.shared, self.every, self.plain, *self.single)))
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ class Decision:
     remarks: tuple[str, ...] = ()
 
 
+Decide = Callable[[Candidates, OpenGraph, float, Callable[[], float]], Decision]
+"""A function with the arguments of `decide`."""
+
+
 def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock: Callable[[], float]) -> Decision:
     """Times the candidates and chooses the fastest; the shared graph where nothing is faster or could be timed.
 
@@ -126,7 +132,7 @@ def decide(candidates: Candidates, open_graph: OpenGraph, budget_s: float, clock
     both = candidates.combined(winners)
     left_s = budget_s - (clock() - started)
     second = time_in_turn(tuple(dict.fromkeys((best, both, candidates.plain))), open_graph, left_s, clock)
-    if both in second.rounds_ms and second.is_faster(both, best):
+    if both in second.rounds_ms and second.ratio(both, best).high < 1.0:
         return _decision(both, candidates, second)
     return decided
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sr_edge.calibration.config import require_known_method
 from sr_edge.calibration.ranges.search import SEARCH
 from sr_edge.calibration.selection.gate import Budget
+from sr_edge.deploy.pass_timing import Decide, decide
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
@@ -46,6 +47,7 @@ class DeployPlan:
         passes: The passes that make the graphs faster; MEASURED times them in the runtimes that are quick to open.
         pass_budget_s: Seconds that timing the passes may take in all.
         speed_passes: All passes.
+        decide_passes: Times the graphs that a runtime may run and chooses one.
 
     Raises:
         UsageError: A target is unknown, fp32 is not among the precisions, or as `require_quantization_options`.
@@ -69,6 +71,7 @@ class DeployPlan:
     passes: PassChoice = PassChoice.MEASURED
     pass_budget_s: float = 20.0
     speed_passes: Sequence[SpeedPass] = SPEED_PASSES
+    decide_passes: Decide = decide
 
     def __post_init__(self) -> None:
         take_names(self, form=Form, passes=PassChoice)

@@ -1,1 +1,1 @@
-"""Passes that write window attention in the form that compilers fuse, and move its tensors once instead of many times."""
+"""Passes that write window attention in the form that compilers fuse, with the fewest copies of its tensors."""

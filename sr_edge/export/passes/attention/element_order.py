@@ -3,8 +3,8 @@
 An axis of the moved tensor is a list of digits, from the slowest to the fastest, as in a number of mixed base. The
 position of an element in the source is the sum of several arrays, each of which depends on a few of the digits. An axis
 of the source is one digit at first, and its array holds multiples of the stride. Reshape regroups and splits digits,
-Transpose reorders them, Slice and Gather select from an array, and Concat joins arrays. So a cyclic shift of 1024 rows is
-an array of 1024 numbers, however many elements a row has.
+Transpose reorders them, Slice and Gather select from an array, and Concat joins arrays. So a cyclic shift of 1024 rows
+is an array of 1024 numbers, however many elements a row has.
 """
 
 from __future__ import annotations
@@ -131,9 +131,13 @@ class ElementOrder:
 
     def joined(self, others: Sequence[ElementOrder], axis: int) -> ElementOrder | None:
         """The order after a Concat; None unless the parts differ in one digit of that axis only."""
-        digits = self.axes[axis]
-        if len(digits) != 1 or any(other.source != self.source or other.axes != self.axes for other in others):
+        if any(other.source != self.source or other.axes != self.axes for other in others) or not self.axes[axis]:
             return None
+        if len(self.axes[axis]) > 1:
+            merged = [part._with_one_digit(axis) for part in (self, *others)]
+            known = [part for part in merged if part is not None]
+            return known[0].joined(known[1:], axis) if len(known) == len(merged) else None
+        digits = self.axes[axis]
         term, terms = self.term(digits[0]), [other.term(digits[0]) for other in others]
         if any(each.digits != term.digits for each in terms) or not all(map(self._agrees(term), others)):
             return None
@@ -257,7 +261,9 @@ class Runs:
 def runs_of(order: ElementOrder) -> Runs:
     """The longest runs of an order."""
     length, waiting = 1, list(order.digits)
-    terms = {term.digits: term for term in order.terms}
+    terms: dict[tuple[Digit, ...], Term] = {}
+    for term in order.terms:
+        _add_term(terms, term)
     while waiting:
         digit = waiting[-1]
         term = next(term for term in terms.values() if digit in term.digits)
@@ -267,12 +273,17 @@ def runs_of(order: ElementOrder) -> Runs:
         length *= block
         del terms[term.digits]
         if block < positions.shape[-1]:
-            terms[*others, digit] = Term((*others, digit), positions[..., ::block])
+            _add_term(terms, Term((*others, digit), positions[..., ::block]))
             break
-        rest = Term(others, positions[..., 0])
-        terms[others] = replace(rest, positions=rest.positions + terms[others].positions) if others in terms else rest
+        _add_term(terms, Term(others, positions[..., 0]))
         waiting.pop()
     return Runs(length, math.prod(order.shape) // length, tuple(waiting), tuple(terms.values()))
+
+
+def _add_term(terms: dict[tuple[Digit, ...], Term], term: Term) -> None:
+    """Adds a term to others, of which there is one for each tuple of digits."""
+    other = terms.get(term.digits)
+    terms[term.digits] = term if other is None else replace(term, positions=term.positions + other.positions)
 
 
 def _spread(term: Term, digits: Sequence[Digit]) -> Positions:

@@ -1,7 +1,7 @@
 """Constant factors, such as the scale of attention scores, in the weights of the product that they are applied to.
 
-A factor of a tensor is a factor of the product that computes it, whatever moves the elements in between, and a factor of
-a matrix product is one of its left operand: c (q k) = (c q) k, and c (x W + b) = x (c W) + c b.
+A factor of a tensor is a factor of the product that computes it, whatever moves the elements in between, and a factor
+of a matrix product is one of its left operand: c (q k) = (c q) k, and c (x W + b) = x (c W) + c b.
 """
 
 from __future__ import annotations

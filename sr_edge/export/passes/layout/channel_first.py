@@ -9,11 +9,12 @@ Reshapes disappear. `islands` selects the nodes; each sum and product is compute
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import GraphView, attribute, default_opset, integer_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, attribute, default_opset, integer_attribute, view_graph
 from sr_edge.export.passes.layout.arrangement import CHANNELS, channel_first_constant
 from sr_edge.export.passes.layout.correspondence import MOVEMENT, REDUCTIONS, axis_of, groups_of
 from sr_edge.export.passes.layout.islands import Islands
@@ -66,8 +67,8 @@ class _Conversion:
                 self._write(index, chain)
             for output in filter(None, self._view.nodes[index].output):
                 self._give_outside(output, chain)
-        moved = sum(self._islands.moves_elements(index) for index in self._islands.nodes)
-        operators = [self._view.nodes[index].op_type for index in self._islands.nodes]
+        moved = sum(map(self._islands.moves_elements, self._islands.nodes))
+        operators = [node.op_type for node in self._islands.nodes.values()]
         products = operators.count("MatMul") + operators.count("Gemm")
         return self._edit.result(
             f"{moved} Transpose nodes are saved by channel-first tensors, and {products} matrix products are 1x1 "
@@ -78,27 +79,27 @@ class _Conversion:
     def _biases(self) -> dict[int, int]:
         """The products whose only reader adds constant numbers to the channels, each with the index of that Add."""
         found = {}
-        for index in self._islands.nodes:
-            node = self._view.nodes[index]
+        for index, node in self._islands.nodes.items():
             readers = self._view.consumers.get(node.output[0], ())
             if node.op_type == "MatMul" and len(readers) == 1 and node.output[0] not in self._islands.fixed:
                 width = self._view.constants[node.input[1]].shape[1]
-                reader = self._view.nodes[readers[0]]
-                others = [self._view.constants.get(tensor) for tensor in reader.input if tensor != node.output[0]]
-                value = others[0] if reader.op_type == "Add" and len(others) == 1 else None
-                if (
-                    readers[0] in self._islands.nodes
-                    and value is not None
-                    and value.shape[-1:] == (width,) == (value.size,)
-                ):
+                value = self._summand(readers[0], node.output[0])
+                if value is not None and value.shape[-1:] == (width,) == (value.size,):
                     found[index] = readers[0]
         return found
+
+    def _summand(self, index: int, tensor: str) -> Constant | None:
+        """The constant that a node of an island adds to a tensor, if that is what it does."""
+        node = self._islands.nodes.get(index)
+        if node is None or node.op_type != "Add":
+            return None
+        return next((self._view.constants.get(other) for other in node.input if other != tensor), None)
 
     @cached_property
     def _same(self) -> dict[int, str]:
         """The nodes whose output is the same channel-first tensor as this tensor."""
-        nodes = self._view.nodes
-        same = {index: nodes[index].input[0] for index in self._islands.nodes if nodes[index].op_type in MOVEMENT}
+        nodes = self._islands.nodes
+        same = {index: node.input[0] for index, node in nodes.items() if node.op_type in MOVEMENT}
         return same | {add: nodes[product].output[0] for product, add in self._biases.items()}
 
     def _source(self, tensor: str) -> str:
@@ -113,12 +114,10 @@ class _Conversion:
     def _written_as(self) -> dict[str, str]:
         """The names of the channel-first tensors that the graph has already, by their source."""
         found: dict[str, str] = {}
-        for index in self._islands.nodes:
-            for tensor in filter(None, self._view.nodes[index].output):
+        for node in self._islands.nodes.values():
+            for tensor in filter(self._islands.is_channel_first, filter(None, node.output)):
                 source = self._source(tensor)
-                if self._view.producer.get(source, -1) in self._islands.nodes and self._islands.is_channel_first(
-                    tensor
-                ):
+                if self._view.producer.get(source, -1) in self._islands.nodes:
                     found.setdefault(source, tensor)
         return found
 
@@ -166,29 +165,24 @@ class _Conversion:
         node = self._view.nodes[index]
         weight = self._view.constants[node.input[1]]
         matrix = weight if integer_attribute(node, "transB", 0) else weight.T
-        bias = self._bias(index)
+        bias = self._bias(index, len(matrix))
         if node.op_type == "Gemm":
-            alpha, beta = (attribute(node, name) for name in ("alpha", "beta"))
-            matrix = matrix if alpha is None else (matrix * alpha.f).astype(weight.dtype)
-            bias = bias if bias is None or beta is None else (bias * beta.f).astype(weight.dtype)
+            matrix, bias = _scaled(matrix, attribute(node, "alpha")), _scaled(bias, attribute(node, "beta"))
         inputs = [
             self._channel_first(node.input[0], chain),
-            chain.constant(matrix.reshape(*matrix.shape, 1, 1), "weight"),
+            chain.constant(np.reshape(matrix, (*np.shape(matrix), 1, 1)), "weight"),
             *([] if bias is None else [chain.constant(bias, "bias")]),
         ]
         return chain.add("Conv", inputs, kernel_shape=[1, 1])
 
-    def _bias(self, index: int) -> np.ndarray | None:
+    def _bias(self, index: int, width: int) -> Constant | None:
+        """The numbers that are added to the channels of a product."""
         node = self._view.nodes[index]
-        width = self._view.shapes[node.output[0]][-1]
         if index in self._biases:
-            add = self._view.nodes[self._biases[index]]
-            value = next(self._view.constants[tensor] for tensor in add.input if tensor in self._view.constants)
-        elif len(node.input) > 2 and node.input[2]:
-            value = self._view.constants[node.input[2]]
+            value = self._summand(self._biases[index], node.output[0])
         else:
-            return None
-        return np.broadcast_to(value.reshape(-1), (width,))
+            value = self._view.constants.get(node.input[2]) if len(node.input) > 2 else None
+        return None if value is None else np.broadcast_to(value.reshape(-1), (width,))
 
     def _write_copy(self, index: int, chain: NodeChain) -> None:
         """Adds the same operator with channel-first tensors, and its axes renumbered."""
@@ -275,3 +269,8 @@ def _layer_norm(view: GraphView, node: onnx.NodeProto) -> Normalization:
         scale=scale,
         bias=bias,
     )
+
+
+def _scaled(value: Constant | None, factor: onnx.AttributeProto | None) -> Any:
+    """The numbers times an attribute of a Gemm, in their own type."""
+    return value if value is None or factor is None else np.multiply(value, factor.f, dtype=value.dtype)

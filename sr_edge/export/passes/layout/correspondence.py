@@ -1,4 +1,4 @@
-"""How the arrangements of the tensors of a node follow from each other, for the operators that work in any arrangement."""
+"""How the arrangements of the tensors of a node follow from each other, where it works in any arrangement."""
 
 from __future__ import annotations
 
@@ -178,6 +178,8 @@ def _reduction(view: GraphView, index: int, known: Arrangements) -> Arrangements
     if axes is None or source not in known:
         return None
     groups = groups_of(view, source, known)
+    if not any(groups[axis] for axis in axes):  # nothing to reduce, for which ONNX has no list of axes
+        return None
     kept = [() if axis in axes else group for axis, group in enumerate(groups)]
     return {source: known[source], target: from_groups(kept, known[source].sizes)}
 

@@ -13,6 +13,8 @@ import math
 from collections.abc import Container, Iterator, Mapping
 from functools import cached_property
 
+import onnx
+
 from sr_edge.export.graph.view import GraphView, captured_tensors, integers_attribute
 from sr_edge.export.passes.layout.arrangement import Arrangement, channel_first
 from sr_edge.export.passes.layout.correspondence import arrangements_of
@@ -41,8 +43,8 @@ class Islands:
         self.arrangements = self._known_arrangements()
 
     @cached_property
-    def nodes(self) -> tuple[int, ...]:
-        """The nodes that are converted, in the order of the graph."""
+    def nodes(self) -> Mapping[int, onnx.NodeProto]:
+        """The nodes that are converted by their index, in the order of the graph."""
         convertible = self._convertible
         network = CutNetwork()
         for index in convertible:
@@ -52,7 +54,7 @@ class Islands:
             if not self.is_channel_first(tensor):
                 self._connect(network, tensor, convertible)
         side = network.source_side()
-        return tuple(index for index in convertible if index in side)
+        return {index: self.view.nodes[index] for index in convertible if index in side}
 
     def is_channel_first(self, tensor: str) -> bool:
         """Whether a tensor has the shape and the order of the channel-first tensor already."""
@@ -73,16 +75,11 @@ class Islands:
     @cached_property
     def _convertible(self) -> Mapping[int, None]:
         """The nodes with known arrangements, apart from those whose tensors are all channel-first already."""
-        found = {}
+        found: dict[int, None] = {}
         for index, node in enumerate(self.view.nodes):
-            arrangements = arrangements_of(self.view, index, self.arrangements)
-            if (
-                arrangements is None
-                or node.op_type in self._left_alone
-                or not arrangements.keys() <= self.arrangements.keys()
-            ):
-                continue
-            if not all(self.is_channel_first(tensor) for tensor in arrangements):
+            tensors = arrangements_of(self.view, index, self.arrangements) or {}
+            is_known = tensors and tensors.keys() <= self.arrangements.keys()
+            if is_known and node.op_type not in self._left_alone and not all(map(self.is_channel_first, tensors)):
                 found[index] = None
         return found
 
@@ -91,9 +88,8 @@ class Islands:
         cost = 1 if self.arrangements[tensor].is_channel_first else self.elements(tensor) + 1
         index = self.view.producer.get(tensor)
         producer = index if index in convertible else CutNetwork.SINK
-        readers = [
-            reader if reader in convertible else CutNetwork.SINK for reader in self.view.consumers.get(tensor, ())
-        ]
+        consumers = self.view.consumers.get(tensor, ())
+        readers = [reader if reader in convertible else CutNetwork.SINK for reader in consumers]
         if tensor in self.fixed:
             readers.append(CutNetwork.SINK)
         read, converted = ("read", tensor), ("converted", tensor)

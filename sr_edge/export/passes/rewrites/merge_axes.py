@@ -47,17 +47,17 @@ Groups = Mapping[Key, list[list[int]]]
 """The axes of each tensor that stay, in lists of those that are merged."""
 
 
-def merge_axes(model: onnx.ModelProto) -> PassResult:
-    """Merges axes that move together where a tensor has more than `MAX_AXES`."""
+def merge_axes(model: onnx.ModelProto, max_axes: int = MAX_AXES) -> PassResult:
+    """Merges axes that move together where a tensor has more than `max_axes`."""
     if default_opset(model) < OLDEST_OPSET:
         return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
-    if all(len(shape) <= MAX_AXES for shape in view.shapes.values()):
-        return PassResult(model, False, f"no tensor has more than {MAX_AXES} axes")
+    if all(len(shape) <= max_axes for shape in view.shapes.values()):
+        return PassResult(model, False, f"no tensor has more than {max_axes} axes")
     correspondence = _Correspondence(view)
-    groups = correspondence.reducing(_merged(correspondence, _kept(correspondence)))
+    groups = correspondence.reducing(_merged(correspondence, _kept(correspondence)), max_axes)
     if not groups:
-        return PassResult(model, False, f"no axes of the tensors of more than {MAX_AXES} axes move together")
+        return PassResult(model, False, f"no axes of the tensors of more than {max_axes} axes move together")
     edit = GraphEdit(view)
     for index in range(len(view.nodes)):
         _rewrite(correspondence, index, groups, edit)
@@ -134,8 +134,8 @@ class _Correspondence:
         """The axis of the input that becomes each axis of the output of a Transpose."""
         return integers_attribute(node, "perm", reversed(range(len(self.shapes[node.input[0]]))))
 
-    def reducing(self, groups: Groups) -> Groups:
-        """The groups of the tensors that are connected to one of more than MAX_AXES axes, if that gets fewer axes."""
+    def reducing(self, groups: Groups, max_axes: int) -> Groups:
+        """The groups of the tensors that are connected to one of more than `max_axes`, if that gets fewer axes."""
         connected = _Union()
         for index, node in self.transposes.items():
             connected.tie([self.source(index), node.output[0]])
@@ -147,7 +147,7 @@ class _Correspondence:
             root = connected.find(key)
             before[root] = max(before.get(root, 0), len(self.shapes[key]))
             after[root] = max(after.get(root, 0), len(axes))
-        chosen = {root for root, rank in before.items() if rank > MAX_AXES and after[root] < rank}
+        chosen = {root for root, rank in before.items() if rank > max_axes and after[root] < rank}
         return {key: axes for key, axes in groups.items() if connected.find(key) in chosen}
 
 

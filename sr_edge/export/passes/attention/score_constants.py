@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 
 from sr_edge.export.graph.view import Constant, GraphView, captured_tensors, default_opset, view_graph
@@ -63,6 +64,50 @@ def _replace(view: GraphView, last: int, edit: GraphEdit, fixed: frozenset[str])
     inputs[position] = chain.constant(value, "constant")
     chain.add(node.op_type, inputs, output=view.nodes[last].output[0])
     return True
+
+
+def sums_of_constants(model: onnx.ModelProto) -> PassResult:
+    """Adds the sum of two constants where they were added one after the other."""
+    if default_opset(model) < OLDEST_OPSET:
+        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
+    view = view_graph(model)
+    edit, fixed = GraphEdit(view), view.output_names | captured_tensors(view.model)
+    added: dict[str, tuple[str, Constant]] = {}
+    summed = 0
+    for index, node in enumerate(view.nodes):
+        tensor, constant = _addition(view, node)
+        if constant is None:
+            continue
+        source, earlier = added.get(tensor, ("", None))
+        total = None if earlier is None or tensor in fixed else _sum(earlier, constant)
+        if total is not None and len(view.consumers[tensor]) == 1:
+            chain = edit.replacing(index)
+            chain.add("Add", [source, chain.constant(total, "sum")], output=node.output[0])
+            tensor, constant, summed = source, total, summed + 1
+        added[node.output[0]] = tensor, constant
+    if not summed:
+        return PassResult(model, False, "no two constants are added one after the other, or their sum is larger")
+    edit.remove_unused_nodes()
+    return edit.result(f"{summed} pairs of constants that were added one after the other are added as their sum")
+
+
+def _addition(view: GraphView, node: onnx.NodeProto) -> tuple[str, Constant | None]:
+    """The tensor and the constant that an Add adds without broadcasting the tensor; no constant for any other node."""
+    if node.op_type != "Add" or node.domain not in ("", "ai.onnx"):
+        return "", None
+    for at, tensor in enumerate(node.input):
+        value, source = view.constants.get(tensor), node.input[1 - at]
+        if value is not None and source not in view.constants:
+            shape = constant_shape(view, source)
+            is_whole = shape is not None and shape == constant_shape(view, node.output[0])
+            return source, value if is_whole and value.dtype.kind == "f" else None
+    return "", None
+
+
+def _sum(first: Constant, second: Constant) -> Constant | None:
+    """The sum of two constants, rounded once; None where it has more elements than each of them."""
+    total = np.asarray(first.astype(np.float64) + second.astype(np.float64))
+    return total.astype(first.dtype) if total.size <= max(first.size, second.size) else None
 
 
 def regrouped(value: Constant, shape: Sequence[int], new_shape: Sequence[int]) -> Constant | None:

@@ -1,0 +1,1 @@
+"""What `benchmarks/foreign_speed.py` measures and publishes."""

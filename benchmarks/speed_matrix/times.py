@@ -1,0 +1,148 @@
+"""Times one row: each runtime chooses its graph as at `sr-edge deploy`, which then runs in turn with the baseline.
+
+python -m speed_matrix.times FOLDER --seconds S   (in the folder benchmarks)
+
+FOLDER has the graphs of `speed_matrix/graphs.py`. The choice and the comparison use different runs, so that noise that
+favours a graph in the choice does not favour it in the comparison. Prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sr_edge.deploy.pass_graphs import PassGraphs
+from sr_edge.deploy.pass_timing import Passes, Run, decide
+from sr_edge.errors import SrEdgeError
+from sr_edge.export.graph.metadata import read_metadata
+from sr_edge.export.graph.view import read_onnx
+from sr_edge.export.passes.speed_passes import SPEED_PASSES
+from sr_edge.runtimes import MedianInterval, SessionRequest, open_request, random_tile, supports
+from sr_edge.spec import Precision, TileSpec
+
+BASELINE, PLAIN, SHARED, TWIN_FILE, RECORD = "baseline.onnx", "plain.onnx", "shared.onnx", "twin.onnx", "graphs.json"
+"""The files in the folder of a row: of torch and onnxsim, of sr-edge without and with the passes for all targets, of
+our own network of the same shape, and what was noted when they were made."""
+
+CELLS = {
+    "OpenVINO fp32": ("openvino", Precision.FP32),
+    "OpenVINO bf16": ("openvino", Precision.BF16),
+    "ONNX Runtime fp32": ("onnxruntime", Precision.FP32),
+}
+"""bf16 is the best precision of float graphs on processors that compute in it; elsewhere its cells say so."""
+
+CHOICE_SHARE = 0.5
+MIN_ROUNDS, MAX_ROUNDS = 8, 100
+SLOWEST_FACTOR = 3.0
+"""A comparison that has no MIN_ROUNDS after this many times its seconds is given up."""
+
+
+def measure(folder: Path, seconds: float) -> dict[str, Any]:
+    """All cells of a row; the time is divided equally among them."""
+    record = json.loads((folder / RECORD).read_text())
+    graphs = PassGraphs(folder / SHARED, folder / PLAIN, tuple(record["passes"]), SPEED_PASSES, folder / "passes")
+    runnable = [name for name, (runtime, precision) in CELLS.items() if supports(runtime, precision)]
+    cells: dict[str, Any] = {}
+    chosen: dict[str, Passes] = {}
+    for name in CELLS:
+        runtime, precision = CELLS[name]
+        if name not in runnable:
+            cells[name] = {"skipped": f"this processor does not compute in {precision}"}
+            continue
+        try:
+            cells[name] = _cell(folder, graphs, runtime, precision, chosen, seconds / len(runnable))
+        except SrEdgeError as error:
+            cells[name] = {"failed": error.problem}
+    return cells
+
+
+def _cell(
+    folder: Path, graphs: PassGraphs, runtime: str, precision: Precision, chosen: dict[str, Passes], seconds: float
+) -> dict[str, Any]:
+    """One comparison; bf16 runs the graph that was chosen in fp32, as a bundle does."""
+    remarks: tuple[str, ...] = ()
+    if runtime not in chosen and len(graphs.candidates.first) > 1:
+        budget_s = CHOICE_SHARE * seconds
+        decision = decide(
+            graphs.candidates, lambda passes: opened(graphs.file(passes), runtime, precision), budget_s, time.monotonic
+        )
+        chosen[runtime], remarks = decision.passes, decision.remarks
+        seconds -= budget_s
+    passes = chosen.setdefault(runtime, graphs.candidates.shared)
+    files = {"baseline": folder / BASELINE, "ours": graphs.file(passes)}
+    if (folder / TWIN_FILE).exists():
+        files["twin"] = folder / TWIN_FILE
+    times = compare(list(files.values()), runtime, precision, seconds)
+    by_name = dict(zip(files, times, strict=True))
+    cell = {"passes": list(passes), "remarks": list(remarks), **_ratio(by_name["ours"], by_name["baseline"])}
+    return {**cell, "twin": _ratio(by_name["ours"], by_name["twin"])} if "twin" in by_name else cell
+
+
+def _ratio(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    interval = MedianInterval.of([ms / base_ms for ms, base_ms in zip(ours, base, strict=True)])
+    medians = (MedianInterval.of(times).median for times in (ours, base))
+    ours_ms, base_ms = medians
+    return {
+        "ratio": interval.median,
+        "low": interval.low,
+        "high": interval.high,
+        "rounds": len(ours),
+        "ours_ms": ours_ms,
+        "base_ms": base_ms,
+    }
+
+
+def compare(files: Sequence[Path], runtime: str, precision: Precision, seconds: float) -> list[list[float]]:
+    """Times of every file, round by round; the order of the files is reversed in every second round.
+
+    Raises:
+        SrEdgeError: A file cannot be opened, or the rounds take too long.
+    """
+    with ExitStack() as stack:
+        runs = [stack.enter_context(opened(file, runtime, precision)) for file in files]
+        for run in runs:
+            run()
+        return _rounds(runs, seconds, time.monotonic)
+
+
+def _rounds(runs: Sequence[Run], seconds: float, clock: Callable[[], float]) -> list[list[float]]:
+    times: list[list[float]] = [[] for _ in runs]
+    started = clock()
+    while len(times[0]) < MAX_ROUNDS:
+        spent_s = clock() - started
+        if spent_s > seconds and (len(times[0]) >= MIN_ROUNDS or spent_s > SLOWEST_FACTOR * seconds):
+            break
+        order = range(len(runs)) if len(times[0]) % 2 == 0 else reversed(range(len(runs)))
+        taken = {index: runs[index]() for index in order}
+        for index, ms in taken.items():
+            times[index].append(ms)
+    if len(times[0]) < MIN_ROUNDS:
+        raise SrEdgeError(f"too slow: {len(times[0])} rounds in {SLOWEST_FACTOR * seconds:.0f} s, {MIN_ROUNDS} needed")
+    return times
+
+
+@contextmanager
+def opened(file: Path, runtime: str, precision: Precision) -> Iterator[Run]:
+    """A graph in a session; the run returns the milliseconds of the engine alone."""
+    metadata = read_metadata(read_onnx(file))
+    request = SessionRequest(file, metadata.card, metadata.tile or TileSpec(64, 64), precision)
+    with open_request(runtime, request) as session:
+        tile = random_tile(session.spec.tile, session.spec.io, session.spec.channels)
+        yield lambda: session.run_staged(tile)[1].compute_ms
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=float, default=20.0, help="time for all cells together")
+    arguments = parser.parse_args()
+    print(json.dumps(measure(arguments.folder, arguments.seconds)))
+
+
+if __name__ == "__main__":
+    main()

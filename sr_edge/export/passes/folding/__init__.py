@@ -1,0 +1,1 @@
+"""Folds convolutions, sums and constant factors between two nonlinearities into one convolution."""

@@ -1,0 +1,67 @@
+"""Writes activations as operators that runtimes compute fast or fuse with others.
+
+PRelu(x) = max(x, 0) + slope * min(x, 0), to the last bit: one of the two summands is zero. Compilers that compute PRelu
+with few channels as a layer of its own reorder the tensor around it.
+
+Mish(x) = x * tanh(softplus(x)), which exporters write with Softplus and Tanh. With the sigmoid s of x and n = s(2 - s),
+tanh(softplus(x)) = n / (2 - n), since it is ((1 + exp x)^2 - 1) / ((1 + exp x)^2 + 1) and s = 1 - 1 / (1 + exp x). All
+values are between 0 and 2, and no digits cancel where x is negative. ONNX Runtime computes Sigmoid with vector
+instructions and Softplus without.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from sr_edge.export.graph.view import GraphView, captured_tensors, default_opset, view_graph
+from sr_edge.export.passes.pass_result import PassResult
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit
+
+_NO_FLOAT = "its input is neither float32 nor float64"
+
+
+def prelu_as_minimum(model: onnx.ModelProto) -> PassResult:
+    """Writes each PRelu as Relu, Min, Mul and Add."""
+    if default_opset(model) < OLDEST_OPSET:
+        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
+    return GraphEdit(view_graph(model)).replace_each("PRelu", "sums of Relu and Min", _replace_prelu)
+
+
+def mish_as_sigmoid(model: onnx.ModelProto) -> PassResult:
+    """Writes each tanh(softplus(x)), the factor of Mish, with Sigmoid."""
+    if default_opset(model) < OLDEST_OPSET:
+        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
+    return GraphEdit(view_graph(model)).replace_each("Softplus", "quotients of Sigmoid", _replace_softplus)
+
+
+def _replace_prelu(view: GraphView, index: int, edit: GraphEdit) -> str:
+    node = view.nodes[index]
+    value, slope = node.input
+    dtype = FLOAT_DTYPES.get(view.types.get(value, 0))
+    if dtype is None:
+        return _NO_FLOAT
+    chain = edit.replacing(index)
+    negative = chain.add("Min", [value, chain.constant(np.array(0, dtype), "zero")])
+    chain.add("Add", [chain.add("Relu", [value]), chain.add("Mul", [negative, slope])], output=node.output[0])
+    return ""
+
+
+def _replace_softplus(view: GraphView, index: int, edit: GraphEdit) -> str:
+    node = view.nodes[index]
+    dtype = FLOAT_DTYPES.get(view.types.get(node.input[0], 0))
+    readers = view.consumers.get(node.output[0], ())
+    if dtype is None:
+        return _NO_FLOAT
+    if node.output[0] in view.output_names | captured_tensors(view.model) or [
+        view.nodes[reader].op_type for reader in readers
+    ] != ["Tanh"]:
+        return "it is not read by one Tanh alone"
+    chain = edit.replacing(index)
+    two = chain.constant(np.array(2, dtype), "two")
+    sigmoid = chain.add("Sigmoid", [node.input[0]])
+    numerator = chain.add("Mul", [sigmoid, chain.add("Sub", [two, sigmoid])])
+    denominator = chain.add("Sub", [two, numerator])
+    chain.add("Div", [numerator, denominator], output=view.nodes[readers[0]].output[0])
+    edit.replacing(readers[0])
+    return ""

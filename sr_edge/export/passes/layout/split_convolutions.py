@@ -1,0 +1,216 @@
+"""Computes parts of the channels with convolutions of their own, without the Split behind or the Concat in front.
+
+A convolution whose output is split, also behind operators that work on each channel by itself, is one convolution for
+each part, with that part of its weights. A convolution of joined tensors is the sum of convolutions of each of them.
+Both are the same multiplications; what is saved is the copy of the parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import onnx
+
+from sr_edge.export.graph.view import (
+    Constant,
+    GraphView,
+    captured_tensors,
+    default_opset,
+    integer_attribute,
+    view_graph,
+)
+from sr_edge.export.passes.pass_result import PassResult
+from sr_edge.export.passes.rewrites.axis_rows import BROADCASTING, UNARY
+from sr_edge.export.passes.rewrites.edit import (
+    OLDEST_OPSET,
+    GraphEdit,
+    NodeChain,
+    constant_integers,
+    constant_shape,
+    set_attribute,
+)
+
+_CHANNELS = 1
+
+
+def split_outputs(model: onnx.ModelProto) -> PassResult:
+    """Replaces a convolution whose output is split by convolutions of the parts."""
+    if default_opset(model) < OLDEST_OPSET:
+        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
+    view = view_graph(model)
+    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
+    if not found:
+        return PassResult(model, False, "no convolution is followed by a Split or by Slices of its channels")
+    edit = GraphEdit(view)
+    for branch in found:
+        _write_parts(view, branch, edit)
+    edit.remove_unused_nodes()
+    return edit.result(f"{len(found)} convolutions whose output was split are convolutions of the parts now")
+
+
+def joined_inputs_as_sums(model: onnx.ModelProto) -> PassResult:
+    """Replaces a 1x1 convolution of joined tensors by the sum of convolutions of each of them."""
+    if default_opset(model) < OLDEST_OPSET:
+        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
+    edit = GraphEdit(view_graph(model))
+    result = edit.replace_each("Conv", "sums of convolutions of joined tensors", _replace_joined)
+    if not result.changed:
+        return PassResult(model, False, "no 1x1 convolution reads a Concat of channels that nothing else reads")
+    edit.remove_unused_nodes()
+    return edit.result(result.reason)
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """A convolution and what is behind it, up to where the channels are split.
+
+    Attributes:
+        chain: the convolution, and the nodes behind it that work on each channel by itself.
+        splitting: the Split, or the Slices.
+        parts: the first channel and the one behind the last, for each tensor that is a part.
+    """
+
+    chain: tuple[int, ...]
+    splitting: tuple[int, ...]
+    parts: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def _split_branch(view: GraphView, index: int) -> _Branch | None:
+    """The branch that begins with a convolution, if it ends in a split of the channels."""
+    node = view.nodes[index]
+    if node.op_type != "Conv" or integer_attribute(node, "group", 1) != 1 or node.input[1] not in view.constants:
+        return None
+    if len(node.input) > 2 and node.input[2] and node.input[2] not in view.constants:
+        return None
+    fixed = view.output_names | captured_tensors(view.model)
+    chain = [index]
+    while True:
+        output = view.nodes[chain[-1]].output[0]
+        readers = view.consumers.get(output, ())
+        if output in fixed or constant_shape(view, output) is None:
+            return None
+        parts = _parts(view, output, readers)
+        if parts is not None:
+            return _Branch(tuple(chain), readers, parts)
+        if len(readers) != 1 or not _is_channelwise(view, readers[0], output):
+            return None
+        chain.append(readers[0])
+
+
+def _parts(view: GraphView, tensor: str, readers: tuple[int, ...]) -> dict[str, tuple[int, int]] | None:
+    """The ranges of channels of all readers, if they are one Split or Slices that do not overlap."""
+    shape = constant_shape(view, tensor) or ()
+    operators = {view.nodes[reader].op_type for reader in readers}
+    parts: dict[str, tuple[int, int]] = {}
+    if operators == {"Split"} and len(readers) == 1:
+        node, start = view.nodes[readers[0]], 0
+        if integer_attribute(node, "axis", 0) % len(shape) != _CHANNELS:
+            return None
+        for output in node.output:
+            size = (constant_shape(view, output) or (0, 0))[_CHANNELS]
+            parts[output], start = (start, start + size), start + size
+    elif operators == {"Slice"}:
+        for reader in readers:
+            bounds = _slice_of_channels(view, view.nodes[reader], shape)
+            if bounds is None:
+                return None
+            parts[view.nodes[reader].output[0]] = bounds
+    ranges = sorted(parts.values())
+    is_disjoint = all(one[1] <= other[0] for one, other in pairwise(ranges))
+    return parts if len(parts) > 1 and is_disjoint and all(start < stop for start, stop in ranges) else None
+
+
+def _slice_of_channels(view: GraphView, node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The range of channels that a Slice takes; None if it takes anything else."""
+    starts, stops, axes, steps = (constant_integers(view, node, position) for position in range(1, 5))
+    if axes is None or len(axes) != 1 or axes[0] % len(shape) != _CHANNELS or steps not in ([], [1]):
+        return None
+    if starts is None or stops is None:
+        return None
+    start, stop, _ = slice(starts[0], stops[0]).indices(shape[_CHANNELS])
+    return start, stop
+
+
+def _is_channelwise(view: GraphView, index: int, tensor: str) -> bool:
+    """Whether each channel of a node's output depends on the same channel of one tensor and on constants."""
+    node = view.nodes[index]
+    shape, result = constant_shape(view, tensor) or (), constant_shape(view, node.output[0]) or ()
+    if len(result) != len(shape) or result[_CHANNELS] != shape[_CHANNELS]:
+        return False
+    if node.op_type in UNARY:
+        return view.computed_inputs(index) == (tensor,)
+    if node.op_type in BROADCASTING:
+        values = [view.constants[name] for name in node.input if name in view.constants]
+        is_alone = view.computed_inputs(index) == (tensor,) and len(values) + 1 == len(node.input)
+        return is_alone and all(value.ndim <= len(shape) for value in values)
+    weight = view.constants.get(node.input[1]) if node.op_type == "Conv" else None
+    if weight is None or node.input[0] != tensor or view.computed_inputs(index) != (tensor,):
+        return False
+    return weight.shape[:2] == (shape[_CHANNELS], 1) and integer_attribute(node, "group", 1) == shape[_CHANNELS]
+
+
+def _write_parts(view: GraphView, branch: _Branch, edit: GraphEdit) -> None:
+    """Writes the whole branch for each part, in place of the convolution."""
+    first = edit.replacing(branch.chain[0])
+    for index in (*branch.chain[1:], *branch.splitting):
+        edit.replacing(index)
+    for output, bounds in branch.parts.items():
+        tensor = view.nodes[branch.chain[0]].input[0]
+        for index in branch.chain:
+            is_last = index == branch.chain[-1]
+            tensor = _add_part(view, index, tensor, bounds, first, output if is_last else "")
+
+
+def _add_part(view: GraphView, index: int, tensor: str, bounds: tuple[int, int], chain: NodeChain, output: str) -> str:
+    """Adds a node of the branch for a range of the channels."""
+    node = view.nodes[index]
+    rank = len(constant_shape(view, node.output[0]) or ())
+    inputs = [tensor if name not in view.constants else name for name in node.input]
+    for position, name in enumerate(node.input):
+        if name in view.constants and node.op_type not in UNARY:
+            axis = 0 if node.op_type == "Conv" else _CHANNELS - rank + view.constants[name].ndim
+            inputs[position] = chain.constant(_part_of(view.constants[name], axis, bounds), "part")
+    if node.op_type == "Conv":
+        inputs[0] = tensor
+    result = chain.add(node.op_type, inputs, output=output)
+    chain.nodes[-1].attribute.extend(node.attribute)
+    if node.op_type == "Conv" and integer_attribute(node, "group", 1) > 1:
+        set_attribute(chain.nodes[-1], "group", bounds[1] - bounds[0])
+    return result
+
+
+def _part_of(value: Constant, axis: int, bounds: tuple[int, int]) -> Constant:
+    """The part of a constant for a range of channels; all of it if it is the same for all channels."""
+    if axis < 0 or value.shape[axis] == 1:
+        return value
+    return value.take(range(*bounds), axis)
+
+
+def _replace_joined(view: GraphView, index: int, edit: GraphEdit) -> str:
+    node = view.nodes[index]
+    weight = view.constants.get(node.input[1])
+    shape = constant_shape(view, node.input[0])
+    concat = view.nodes[view.producer[node.input[0]]] if node.input[0] in view.producer else None
+    if weight is None or shape is None or concat is None or concat.op_type != "Concat" or len(concat.input) < 2:
+        return "it reads no Concat, or its weight is computed"
+    is_alone = len(view.consumers[node.input[0]]) == 1
+    is_alone &= node.input[0] not in view.output_names | captured_tensors(view.model)
+    is_pointwise = set(weight.shape[2:]) == {1} and integer_attribute(node, "group", 1) == 1
+    if not is_alone or not is_pointwise or integer_attribute(concat, "axis", 0) % len(shape) != _CHANNELS:
+        return "it is no 1x1 convolution of channels that are joined for it alone"
+    _write_sum(view, index, concat, weight, edit.replacing(index))
+    return ""
+
+
+def _write_sum(view: GraphView, index: int, concat: onnx.NodeProto, weight: Constant, chain: NodeChain) -> None:
+    """Writes the convolution of each joined tensor, the first with the bias, and their sum."""
+    node, total, start = view.nodes[index], "", 0
+    for name in concat.input:
+        stop = start + (constant_shape(view, name) or (0, 0))[_CHANNELS]
+        inputs = [name, chain.constant(weight[:, start:stop], "part"), *(node.input[2:] if not total else [])]
+        is_last = name == concat.input[-1] and stop == weight.shape[1]
+        part = chain.add("Conv", inputs)
+        chain.nodes[-1].attribute.extend(node.attribute)
+        total = chain.add("Add", [total, part], output=node.output[0] if is_last else "") if total else part
+        start = stop
