@@ -26,7 +26,7 @@ from sr_edge.controls import Controls
 from sr_edge.frames import Region
 from sr_edge.model_sources import open_frame_session
 from sr_edge.runtimes import preferred_runtime
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, member_of
 
 Model = Bundle | Path | str | FrameUpscaler
 """A bundle, its path, or an upscaler that several streams may share."""
@@ -167,6 +167,8 @@ def stream(
         EngineError: see `open_session`.
         RuntimeUnavailable: see `open_session`; also for a GStreamer pipeline without GStreamer's bindings.
     """
+    precision = None if precision is None else member_of(Precision, precision, "precision")
+    float_precision = member_of(Precision, float_precision, "float precision")
     event_log = EventLog(on_event)
     with ExitStack() as resources:
         load = partial(

@@ -57,9 +57,11 @@ def open_session(
         EngineError: the library cannot compile the artifact.
     """
     find_entry(runtime)
+    precision = None if precision is None else member_of(Precision, precision, "precision")
+    float_precision = member_of(Precision, float_precision, "float precision")
+    io = None if io is None else member_of(FrameFormat, io, "frame format")
     with _opened(model) as bundle:
-        chosen = default_precision(bundle) if precision is None else member_of(Precision, precision, "precision")
-        float_precision = member_of(Precision, float_precision, "float precision")
+        chosen = default_precision(bundle) if precision is None else precision
         _require_effect(chosen, float_precision)
         request = request_from_bundle(
             bundle,
@@ -67,7 +69,7 @@ def open_session(
             chosen,
             device,
             float_precision=float_precision,
-            io=None if io is None else member_of(FrameFormat, io, "frame format"),
+            io=io,
             threads=threads,
             slots=slots,
             allow_other_precision=allow_other_precision,
@@ -93,6 +95,8 @@ def open_frame_session(
     beforehand, for the float graph, this is `open_session`. Arguments and errors are those of `open_session`. A bundle
     that is passed open has to stay open as long as the session.
     """
+    precision = None if precision is None else member_of(Precision, precision, "precision")
+    float_precision = member_of(Precision, float_precision, "float precision")
     with ExitStack() as resources:
         bundle = resources.enter_context(_opened(model))
         open_graph = partial(

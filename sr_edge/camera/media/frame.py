@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError
-from sr_edge.spec import take_names
+from sr_edge.spec import member_of, take_names
 
 Plane = npt.NDArray[np.unsignedinteger[Any]]
 """(rows, columns), or (rows, columns, components) if the components are interleaved. Rows may have a stride."""
@@ -184,9 +184,10 @@ class VideoFrame:
         return None if self.pts is None else float(self.pts * self.time_base)
 
     def with_planes(
-        self, planes: tuple[Plane, ...], format: PixelFormat | None = None, colour: Colour | None = None
+        self, planes: tuple[Plane, ...], format: PixelFormat | str | None = None, colour: Colour | None = None
     ) -> VideoFrame:
         """A frame with other pixels and the same timestamps and number."""
+        format = None if format is None else member_of(PixelFormat, format, "pixel format")
         return replace(self, planes=planes, format=format or self.format, colour=colour or self.colour)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> VideoFrame:
