@@ -242,6 +242,7 @@ def _require_scale(bundle: Bundle, scale: int | None) -> None:
 
 _open: OrderedDict[tuple[object, ...], Upscaler] = OrderedDict()
 _opening = threading.Lock()
+_is_unusable = False
 
 
 def _kept_open(model: str | Path, scale: int | None) -> Upscaler:
@@ -249,6 +250,13 @@ def _kept_open(model: str | Path, scale: int | None) -> Upscaler:
 
     An upscaler is closed once it is forgotten and the last thread that uses it is done, and when the program ends.
     """
+    if _is_unusable:
+        raise UsageError(
+            "this process was forked from one that had upscaled already, and its engines do not survive that",
+            found="fork",
+            wanted="spawn",
+            remedy='start processes with multiprocessing.get_context("spawn"), or upscale in threads',
+        )
     key = (*_identity(model), scale)
     with _opening:
         upscaler = _open.pop(key, None) or open_upscaler(model, scale)
@@ -268,11 +276,12 @@ def _identity(model: str | Path) -> tuple[object, ...]:
     return (path, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _forget_parent() -> None:
-    """Begins anew in a forked process, in which the threads of the engines do not exist."""
-    global _opening
+def _note_fork() -> None:
+    """In a forked process the threads of the engines do not exist, and OpenVINO would wait for them forever."""
+    global _opening, _is_unusable
     _opening = threading.Lock()
+    _is_unusable = _is_unusable or bool(_open)
     _open.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+os.register_at_fork(after_in_child=_note_fork)
