@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bench.tables import DEVICE_HEADINGS, TEXT_HEADINGS, caption, device_cells, filled_columns, remarks
+from sr_edge.printable import html_list, html_table
 
 
 def html_report(report: BenchReport) -> str:
     """The whole report, with the times of the devices' own clocks where there are any."""
     title, *explanations = caption(report)
-    table = html_table(*filled_columns(report.rows))
+    table = html_table(*filled_columns(report.rows), TEXT_HEADINGS)
     on_device = [device_cells(row, row.on_device) for row in report.rows if row.on_device]
-    device_table = html_table(DEVICE_HEADINGS, on_device) if on_device else ""
+    device_table = html_table(DEVICE_HEADINGS, on_device, TEXT_HEADINGS) if on_device else ""
     return f"<p><b>{escape(title)}</b></p>{table}{device_table}" + html_list("", [*remarks(report.rows), *explanations])
-
-
-def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first columns are text and whose others are numbers, aligned to the right."""
-    lines = [_html_row("th", headings, headings), *(_html_row("td", headings, row) for row in rows)]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _html_row(tag: str, headings: Sequence[str], cells: Sequence[str]) -> str:
-    alignments = ("left" if heading in TEXT_HEADINGS else "right" for heading in headings)
-    cell_tags = (
-        f'<{tag} style="text-align: {alignment}">{escape(cell)}</{tag}>'
-        for alignment, cell in zip(alignments, cells, strict=True)
-    )
-    return f"<tr>{''.join(cell_tags)}</tr>"
-
-
-def html_list(title: str, items: Sequence[str]) -> str:
-    """A list below a line of text, each of which may be empty."""
-    heading = f"<p>{escape(title)}</p>" if title else ""
-    listed = f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>" if items else ""
-    return heading + listed

@@ -202,6 +202,9 @@ class Manifest:
         """A copy with the sizes of the listed files, as they are in `folder`."""
         return replace(self, sizes={file: (folder / file).stat().st_size for file in self.digests()})
 
+    def __repr__(self) -> str:
+        return f"<Manifest {self}>"
+
     def __str__(self) -> str:
         """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""
         precisions = " ".join(dict.fromkeys(str(artifact.precision) for artifact in self.artifacts))

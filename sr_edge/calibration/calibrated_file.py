@@ -17,6 +17,7 @@ from sr_edge.errors import CacheMismatch, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
+from sr_edge.printable import html_list
 from sr_edge.spec import ActivationType, Precision, StageProgress
 
 
@@ -32,6 +33,12 @@ class CalibratedFile:
     report: CalibrationReport
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<CalibratedFile {self.path}: {self.activation_type} activations, {self.report.in_short}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_() + html_list(f"{self.path}", self.warnings)
 
 
 def cache_beside(out: Path) -> Path:

@@ -79,6 +79,12 @@ class ExportReport:
     warnings: tuple[str, ...] = ()
     form_reason: str = ""
 
+    def __repr__(self) -> str:
+        metadata = self.metadata
+        tile = f"tile {metadata.tile}" if metadata.tile else "any size"
+        what = f"{metadata.card.name} x{metadata.card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io"
+        return f"<ExportReport {self.path}: {what}, {tile}, {self.nodes} nodes>"
+
 
 def export_onnx(
     model: LoadedModel,

@@ -136,6 +136,11 @@ class Calibration:
     timings: Timings | None = None
     finetuning: Finetuning | None = None
 
+    def __repr__(self) -> str:
+        int8 = sum(decision.int8 for decision in self.decisions)
+        layers = f"{int8} of {len(self.decisions)} layers in INT8"
+        return f"<Calibration by {self.provenance.method} on {len(self.provenance.patches_sha256)} patches, {layers}>"
+
     def range_of(self, tensor: str) -> TensorRange:
         """The range of a tensor that a quantizable layer reads."""
         tuned = self._tuned(tensor)

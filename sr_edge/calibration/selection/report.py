@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sr_edge.calibration.result.calibration import Calibration
 from sr_edge.calibration.selection.gate import Budget, LayerSelection
+from sr_edge.printable import html_list, html_table
 from sr_edge.spec import Precision
 
 
@@ -60,6 +61,24 @@ class CalibrationReport:
     warnings: tuple[str, ...]
     float_precision_drop_db: float = 0.0
     originals_db: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<CalibrationReport {self.in_short}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (row.node, row.op_type, str(row.precision), _decimals(row.noise_db, 1), _decimals(row.saved, 3), row.reason)
+            for row in self.layers
+        ]
+        text_headings = ("layer", "operator", "precision", "reason")
+        headings = (*text_headings[:3], "noise dB", "saved", text_headings[3])
+        return html_list(self.sentence, self.warnings) + html_table(headings, rows, text_headings)
+
+    @property
+    def in_short(self) -> str:
+        """The number of INT8 layers and their loss, in a few words."""
+        layers = f"{len(self.selection.int8)} of {self._quantizable} quantizable layers in INT8"
+        return f"{layers}, {self.selection.drop_db:.3f} dB lost of at most {self.budget.max_drop_db:g} dB"
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
@@ -189,3 +208,7 @@ def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[Lay
             )
         )
     return tuple(rows)
+
+
+def _decimals(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"

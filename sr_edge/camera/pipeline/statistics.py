@@ -106,6 +106,15 @@ class StreamReport:
     unreadable_packets: int
     events: tuple[str, ...] = field(default=())
 
+    def __repr__(self) -> str:
+        bicubic = self.bicubic_frames + self.fallback_frames
+        model = f", {self.frames_out - bicubic} of them by the model" if bicubic else ""
+        latency = f", latency {self.latency.p50_ms:.0f} ms (median)" if self.latency else ""
+        return (
+            f"<StreamReport {self.seconds:.1f} s: {self.frames_in} frames in, {self.frames_out} out{model} "
+            f"({self.fps_out:.1f} frames/s), {self.dropped} dropped, {self.failed} failed{latency}>"
+        )
+
 
 class _Rate:
     """Events per second over the last `_RECENT_S` to twice that."""

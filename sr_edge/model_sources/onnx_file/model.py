@@ -51,6 +51,10 @@ class OnnxModel:
     reference: PictureGraph
     _prepared: PictureGraph
 
+    def __repr__(self) -> str:
+        size = f"tile {self.fixed_tile}" if self.fixed_tile else "any size"
+        return f"<OnnxModel {self.path}: {self.card.name} x{self.card.scale}, {self.precisions.precision}, {size}>"
+
     @property
     def default_tile(self) -> TileSpec:
         """The tile of the file, or the usual one for a file that takes any size."""
