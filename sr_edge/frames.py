@@ -106,7 +106,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a picture or of each frame of a video, in pixels before upscaling."""
+    """A rectangle of a picture or of each frame of a video, in pixels before upscaling.
+
+    Attributes:
+        left: Columns to the left of it (x).
+        top: Rows above it (y).
+        width: Width.
+        height: Height.
+    """
 
     left: int
     top: int

@@ -27,6 +27,8 @@ GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
 
 
 class ArtifactKind(str, Enum):
+    """Format of an artifact: an ONNX graph, or the weights of a PyTorch network as safetensors."""
+
     ONNX = "onnx"
     WEIGHTS = "weights"
 
@@ -95,6 +97,15 @@ class GoldenFrame:
 
     A runtime passes if the PSNR of its output to `output` is at least `min_psnr_db`. `controls` are the values of the
     network's run-time controls; those not named are at their defaults.
+
+    Attributes:
+        input: Path of the tile inside the bundle.
+        output: Path of the output inside the bundle.
+        precision: Precision for which the output holds.
+        min_psnr_db: PSNR that a runtime has to reach.
+        input_sha256: Digest of the tile.
+        output_sha256: Digest of the output.
+        controls: Values of the network's controls.
     """
 
     input: str

@@ -26,6 +26,13 @@ class CalibratedFile:
     """The files that were written: the INT8 graph at `path`, and the `files` of its curve.
 
     `warnings` are those of the graph for the targets.
+
+    Attributes:
+        path: The INT8 graph.
+        activation_type: How its activations are written.
+        report: The layers that were selected, and why.
+        files: The files of the curve of loss against time.
+        warnings: Problems of the graph that do not prevent its deployment.
     """
 
     path: Path

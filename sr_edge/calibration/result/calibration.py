@@ -58,7 +58,13 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The model file, patches and method that the ranges were measured with, and are valid for."""
+    """The model file, patches and method that the ranges were measured with, and are valid for.
+
+    Attributes:
+        model_sha256: Digest of the float32 file.
+        patches_sha256: Digest of each patch.
+        method: Name of the calibration method.
+    """
 
     model_sha256: str
     patches_sha256: tuple[str, ...]
@@ -162,6 +168,7 @@ class Calibration:
 
     @property
     def int8_nodes(self) -> tuple[str, ...]:
+        """The names of the INT8 layers."""
         return tuple(decision.node for decision in self.decisions if decision.int8)
 
     def keep_float(self, nodes: Collection[str], reason: str) -> Calibration:

@@ -17,6 +17,11 @@ class LatencyMs:
     """Median milliseconds for one tile in float, with the selected layers in INT8 and with all of them.
 
     The three graphs run in turn.
+
+    Attributes:
+        float_ms: In float.
+        chosen_ms: With the selected layers in INT8.
+        all_int8_ms: With all quantizable layers in INT8.
     """
 
     float_ms: float
@@ -31,6 +36,16 @@ class LayerRow:
     `observer` and `smoothing` describe how the input of the layer is quantized; `noise_db` is the power of the noise
     that the layer alone adds to the output, relative to the input range; `saved` is what INT8 saves in it, in the unit
     of the timings. None if nothing was measured.
+
+    Attributes:
+        node: Name of the operator.
+        op_type: Its type, for example "Conv".
+        precision: The precision that it has in the INT8 graph.
+        observer: How the range of its input was found.
+        smoothing: Exponent with which ranges are moved from the input to the weights; 0 for none.
+        noise_db: Noise that it adds to the output.
+        saved: What INT8 saves in it.
+        reason: Why it has this precision.
     """
 
     node: str
@@ -50,6 +65,17 @@ class CalibrationReport:
     `float_precision_drop_db` is the loss of the float network when it runs in the precision of the float layers, in the
     runtime that was timed. It and the loss of `selection` are within the budget together. `originals_db` is the loss of
     INT8 against original pictures, which does not affect the selection; None if there are no originals.
+
+    Attributes:
+        calibration: What the INT8 graph is written from.
+        layers: Every layer with its precision.
+        selection: The layers in INT8, and the curve of loss against time.
+        budget: What was asked for.
+        metric: What the loss is measured with, in words.
+        latency: Measured times; None where no runtime was timed.
+        warnings: Notes on the images and the result.
+        float_precision_drop_db: Loss by the precision of the float layers.
+        originals_db: Loss of INT8 against original pictures.
     """
 
     calibration: Calibration

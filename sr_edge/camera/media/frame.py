@@ -31,7 +31,14 @@ class ColourRange(IntEnum):
 
 @dataclass(frozen=True)
 class Colour:
-    """The colour range, and the code points of ITU-T H.273 for matrix, primaries and transfer."""
+    """The colour range, and the code points of ITU-T H.273 for matrix, primaries and transfer.
+
+    Attributes:
+        range: Full or limited range.
+        matrix: Code point of the matrix.
+        primaries: Code point of the primaries.
+        transfer: Code point of the transfer function.
+    """
 
     range: ColourRange = ColourRange.UNSPECIFIED
     matrix: int = UNSPECIFIED
@@ -172,10 +179,12 @@ class VideoFrame:
 
     @property
     def height(self) -> int:
+        """Height in pixels."""
         return int(self.planes[0].shape[0])
 
     @property
     def width(self) -> int:
+        """Width in pixels."""
         return int(self.planes[0].shape[1])
 
     @property

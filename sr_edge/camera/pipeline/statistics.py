@@ -19,7 +19,16 @@ _RECENT_S = 2.0
 
 @dataclass(frozen=True)
 class LatencySummary:
-    """Mean, percentiles and maximum of `count` durations; the percentiles are accurate to 2 %."""
+    """Mean, percentiles and maximum of `count` durations; the percentiles are accurate to 2 %.
+
+    Attributes:
+        count: Number of durations.
+        mean_ms: Mean.
+        p50_ms: Median.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile.
+        max_ms: Maximum.
+    """
 
     count: int
     mean_ms: float
