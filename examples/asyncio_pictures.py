@@ -1,6 +1,6 @@
-"""Upscales several pictures with one session: python examples/asyncio_pictures.py MODEL OUTPUT_FOLDER INPUT...
+"""Upscales several pictures with one upscaler: python examples/asyncio_pictures.py MODEL OUTPUT_FOLDER INPUT...
 
-Any number of threads may use a session. Each picture is read, upscaled and written in a worker thread, so the event
+Any number of threads may use an upscaler. Each picture is read, upscaled and written in a worker thread, so the event
 loop is never blocked and remains free for other work, such as the requests of a server.
 """
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import sr_edge
-from sr_edge.upscaler import upscale_file
 
 
 async def upscale_all(upscaler: sr_edge.Upscaler, sources: list[Path], folder: Path, in_memory: int = 4) -> None:
@@ -17,18 +16,18 @@ async def upscale_all(upscaler: sr_edge.Upscaler, sources: list[Path], folder: P
 
     async def upscale(source: Path) -> None:
         async with places:
-            await asyncio.to_thread(upscale_file, upscaler, source, folder / source.name)
+            await asyncio.to_thread(sr_edge.upscale_file, upscaler, source, folder / source.name)
         print("written:", folder / source.name)
 
     await asyncio.gather(*map(upscale, sources))
 
 
 async def main(model: str, folder: str, *sources: str) -> None:
-    session = await asyncio.to_thread(sr_edge.open_frame_session, model)
+    upscaler = await asyncio.to_thread(sr_edge.open_upscaler, model)
     try:
-        await upscale_all(sr_edge.Upscaler(session), [Path(source) for source in sources], Path(folder))
+        await upscale_all(upscaler, [Path(source) for source in sources], Path(folder))
     finally:
-        await asyncio.to_thread(session.close)
+        await asyncio.to_thread(upscaler.close)
 
 
 if __name__ == "__main__":

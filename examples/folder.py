@@ -4,19 +4,17 @@ A picture that cannot be read does not stop the others. A second run does only w
 """
 
 import sys
-from pathlib import Path
 
 import sr_edge
-from sr_edge.upscaler import Outcome, upscale_folder
 
 
 def upscale_all(model: str, source_folder: str, target_folder: str) -> int:
     """Returns the number of pictures that failed."""
     failed = 0
-    with sr_edge.open_frame_session(model) as session:
-        for result in upscale_folder(sr_edge.Upscaler(session), Path(source_folder), Path(target_folder)):
+    with sr_edge.open_upscaler(model) as upscaler:
+        for result in sr_edge.upscale_folder(upscaler, source_folder, target_folder):
             print(f"{result.source.name}: {result.outcome} {result.reason}".rstrip())
-            failed += result.outcome is Outcome.FAILED
+            failed += result.outcome == "failed"
     return failed
 
 

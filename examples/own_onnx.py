@@ -9,22 +9,21 @@ from pathlib import Path
 import sr_edge
 from sr_edge.deploy import DeployPlan, DeployReport
 from sr_edge.model_sources import NetworkChoice, load_network
-from sr_edge.upscaler import upscale_file
 
 
 def deploy(onnx_file: Path, images: Path | None = None) -> DeployReport:
     """Calibrates on `images`, which should be like those of the device; None takes the two bundled pictures."""
     network = load_network(NetworkChoice(str(onnx_file)))
     tile = network.tile or network.card.default_tile
-    plan = DeployPlan(tile, runtimes=["openvino"], precisions=list(sr_edge.Precision), rounds=5)
+    plan = DeployPlan(tile, runtimes=["openvino"], precisions=["fp32", "bf16", "fp16", "int8"], rounds=5)
     return sr_edge.deploy_network(network, images, onnx_file.with_suffix(".sredge"), plan)
 
 
 def main(onnx_file: Path, source: Path, target: Path) -> None:
     report = deploy(onnx_file)
     print(report, *(advice.python for advice in report.recommendations), sep="\n")
-    with sr_edge.open_frame_session(report.path) as session:
-        upscale_file(sr_edge.Upscaler(session), source, target)
+    with sr_edge.open_upscaler(report.path) as upscaler:
+        sr_edge.upscale_file(upscaler, source, target)
 
 
 if __name__ == "__main__":

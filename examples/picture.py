@@ -5,19 +5,17 @@ MODEL is a bundle or an ONNX file.
 
 import sys
 
-import numpy as np
 from PIL import Image
 
 import sr_edge
 
 
 def upscale_picture(model: str, source: str, target: str) -> None:
-    frame_hwc = np.asarray(Image.open(source).convert("RGB"))
-    with sr_edge.open_frame_session(model) as session:
-        print(session)
-        large_hwc = sr_edge.Upscaler(session).upscale(frame_hwc)
-    Image.fromarray(large_hwc).save(target)
-    print(f"{frame_hwc.shape[1]}x{frame_hwc.shape[0]} -> {large_hwc.shape[1]}x{large_hwc.shape[0]} pixels: {target}")
+    with sr_edge.open_upscaler(model) as upscaler, Image.open(source) as small:
+        print(upscaler)
+        large = upscaler(small)  # an array, a tensor, a path or a list works as well
+    large.save(target)
+    print(f"{small.width}x{small.height} -> {large.width}x{large.height} pixels: {target}")
 
 
 if __name__ == "__main__":

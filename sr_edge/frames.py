@@ -79,16 +79,23 @@ class Picture:
                 remedy="give both the same data type, height and width",
             )
 
+    def __repr__(self) -> str:
+        layout = _LAYOUTS[self.pixels.shape[2]] + ("" if self.alpha is None else " with alpha")
+        return f"<Picture {self.width}x{self.height} {layout}, {self.bits} bits>"
+
     @property
     def height(self) -> int:
+        """Height in pixels."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
     def is_gray(self) -> bool:
+        """Whether the pixels are gray."""
         return int(self.pixels.shape[2]) == 1
 
     @property
@@ -99,7 +106,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a picture or of each frame of a video, in pixels before upscaling."""
+    """A rectangle of a picture or of each frame of a video, in pixels before upscaling.
+
+    Attributes:
+        left: Columns to the left of it (x).
+        top: Rows above it (y).
+        width: Width.
+        height: Height.
+    """
 
     left: int
     top: int

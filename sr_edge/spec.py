@@ -35,10 +35,7 @@ def member_of(choices: type[Choice], value: object, name: str) -> Choice:
 
 
 def take_names(instance: object, **choices: type[Enum]) -> None:
-    """Lets attributes of a frozen dataclass be given by name: replaces each text by the member of its enum.
-
-    None stays. Raises UnknownNameError, which has the choices, for any other value.
-    """
+    """Replaces texts in attributes of a frozen dataclass by the members that they name; None stays."""
     for name, members in choices.items():
         value = getattr(instance, name)
         if value is not None:
@@ -98,7 +95,12 @@ class PassChoice(str, Enum):
 
 @dataclass(frozen=True)
 class TileSpec:
-    """Height and width, in low-resolution pixels, of the fixed input shape of a deployed graph."""
+    """Height and width, in low-resolution pixels, of the fixed input shape of a deployed graph.
+
+    Attributes:
+        height: Height.
+        width: Width.
+    """
 
     height: int
     width: int

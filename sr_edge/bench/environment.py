@@ -18,7 +18,16 @@ _TOOLS = ("sr-edge", "numpy", "onnx", "onnxsim", *(entry.library for entry in RU
 
 @dataclass(frozen=True)
 class Environment:
-    """The environment when a benchmark starts. `clock_mhz` and `governor` are None if they cannot be read."""
+    """The environment when a benchmark starts. `clock_mhz` and `governor` are None if they cannot be read.
+
+    Attributes:
+        machine: The computer.
+        versions: Version of each program and library.
+        clock_mhz: Clock of the CPU; None if it cannot be read.
+        governor: What controls the clock; None if it cannot be read.
+        load_average: Load of the last minute, which includes other programs.
+        started: Date and time, UTC.
+    """
 
     machine: Machine
     versions: Mapping[str, str]

@@ -38,7 +38,13 @@ class GoldenPair:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """The result of replaying one golden frame: 8-bit PSNR against the stored output, and the required PSNR."""
+    """The result of replaying one golden frame: 8-bit PSNR against the stored output, and the required PSNR.
+
+    Attributes:
+        name: File of the golden frame.
+        psnr_db: PSNR against the stored output.
+        min_psnr_db: The PSNR that is required.
+    """
 
     name: str
     psnr_db: float
@@ -46,12 +52,20 @@ class GoldenResult:
 
     @property
     def passed(self) -> bool:
+        """Whether the PSNR is high enough."""
         return self.psnr_db >= self.min_psnr_db
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The results of one variant, which ran in the precision `ran`; `reason` explains why there are none."""
+    """The results of one variant, which ran in the precision `ran`; `reason` explains why there are none.
+
+    Attributes:
+        variant: The runtime and the requested precision.
+        ran: The precision that ran; None if nothing did.
+        results: One result for each golden frame.
+        reason: Why there are none.
+    """
 
     variant: Variant
     ran: Precision | None = None
@@ -60,6 +74,7 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
+        """Whether all golden frames were replayed and passed."""
         return bool(self.results) and all(result.passed for result in self.results)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
 from sr_edge.bench.headline import headline
@@ -26,6 +25,7 @@ from sr_edge.bench.tables import (
     shown_columns,
     time_legend,
 )
+from sr_edge.printable import html_list, html_table
 
 
 def html_report(report: BenchReport) -> str:
@@ -33,39 +33,18 @@ def html_report(report: BenchReport) -> str:
     title, machine = caption(report)
     best = headline(report)
     heading = f"<p><b>{escape(best or title)}</b></p>" + (f"<p>{escape(title)}</p>" if best else "")
+    table = html_table(*shown_columns(report), TEXT_HEADINGS)
     on_device = [device_cells(row, row.on_device) for row in report.rows if row.on_device]
-    device_table = html_table(DEVICE_HEADINGS, on_device) if on_device else ""
+    device_table = html_table(DEVICE_HEADINGS, on_device, TEXT_HEADINGS) if on_device else ""
     listed = html_list("", [*remarks(report.rows), machine, *legend(report, time_legend(report))])
-    return f"{heading}{html_table(*shown_columns(report))}{device_table}{listed}{''.join(map(_census, report.rows))}"
+    return f"{heading}{table}{device_table}{listed}{''.join(map(_census, report.rows))}"
 
 
 def _census(row: Row) -> str:
     """The section of a variant on the time by operator and on what moves data; empty where it was not measured."""
     if row.census is None:
         return ""
-    operators = html_table(OPERATOR_HEADINGS, operator_rows(row.census))
-    movements = html_table(MOVEMENT_HEADINGS, movement_rows(row.census))
+    operators = html_table(OPERATOR_HEADINGS, operator_rows(row.census), LEFT_ALIGNED)
+    movements = html_table(MOVEMENT_HEADINGS, movement_rows(row.census), LEFT_ALIGNED)
     title = f"<p><b>{escape(census_title(row, row.census))}</b></p>"
     return f"<section>{title}{operators}<p>{escape(MOVEMENT_LEGEND)}</p>{movements}</section>"
-
-
-def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose columns of numbers are aligned to the right."""
-    lines = [_html_row("th", headings, headings), *(_html_row("td", headings, row) for row in rows)]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _html_row(tag: str, headings: Sequence[str], cells: Sequence[str]) -> str:
-    alignments = ("left" if heading in (*TEXT_HEADINGS, *LEFT_ALIGNED) else "right" for heading in headings)
-    cell_tags = (
-        f'<{tag} style="text-align: {alignment}">{escape(cell)}</{tag}>'
-        for alignment, cell in zip(alignments, cells, strict=True)
-    )
-    return f"<tr>{''.join(cell_tags)}</tr>"
-
-
-def html_list(title: str, items: Sequence[str]) -> str:
-    """A list below a line of text, each of which may be empty."""
-    heading = f"<p>{escape(title)}</p>" if title else ""
-    listed = f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>" if items else ""
-    return heading + listed

@@ -33,7 +33,13 @@ MEMORY_RUNS = 3
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """Ignores the progress."""
+    """Ignores the progress.
+
+    Args:
+        stage: Ignored.
+        done: Ignored.
+        total: Ignored.
+    """
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,12 @@ def open_variants(
     bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: StageProgress = no_progress
 ) -> Iterator[list[OpenVariant | Row]]:
     """Opens every variant and runs one tile on each; a variant that cannot run is a Row with the reason.
+
+    Args:
+        bundle: the open bundle.
+        variants: what to open.
+        options: how all of them are opened.
+        progress: called with (stage, steps done, number of steps).
 
     Raises:
         BundleError: the bundle, or any file in it, is damaged.

@@ -19,7 +19,12 @@ _OR_DOWNSCALED = ", or leave out the low-resolution folder to have the originals
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of one test image; `lr` None downscales `hr` by MATLAB's bicubic to get the low-resolution image."""
+    """The files of one test image; `lr` None downscales `hr` by MATLAB's bicubic to get the low-resolution image.
+
+    Attributes:
+        hr: The original.
+        lr: The low-resolution image.
+    """
 
     hr: Path
     lr: Path | None = None
@@ -27,7 +32,13 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class PictureScore:
-    """Luma PSNR and SSIM of one test image."""
+    """Luma PSNR and SSIM of one test image.
+
+    Attributes:
+        name: File name of the original.
+        psnr_y_db: PSNR of the luma.
+        ssim_y: SSIM of the luma.
+    """
 
     name: str
     psnr_y_db: float
@@ -36,7 +47,12 @@ class PictureScore:
 
 @dataclass(frozen=True)
 class FailedPicture:
-    """A test image without a score, because it cannot be read or the network failed on it."""
+    """A test image without a score, because it cannot be read or the network failed on it.
+
+    Attributes:
+        name: File name of the original.
+        reason: What went wrong.
+    """
 
     name: str
     reason: str
@@ -47,6 +63,12 @@ class HrScores:
     """Mean luma PSNR and SSIM against the originals, 8 bits, without a border of `scale` pixels, and each image's.
 
     The means are over the images that did not fail, and NaN if all failed.
+
+    Attributes:
+        psnr_y_db: Mean PSNR of the luma.
+        ssim_y: Mean SSIM of the luma.
+        pictures: The scores of each image.
+        failed: The images without a score.
     """
 
     psnr_y_db: float
@@ -73,6 +95,11 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
     """Lists the test images of a folder; a low-resolution image has its original's name, or that with "x2" appended.
 
     Networks of scale 1 restore images of the same size, so their test images cannot be made by downscaling.
+
+    Args:
+        hr_folder: folder of the originals.
+        scale: magnification of the network.
+        lr_folder: folder of their low-resolution versions; None downscales the originals.
 
     Raises:
         FrameError: a folder is missing or empty, or an original has no low-resolution image.
@@ -112,7 +139,12 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
 
 
 def files_without_image(hr_folder: Path, lr_folder: Path | None = None) -> tuple[Path, ...]:
-    """The files in the folders of test images that are no images."""
+    """The files in the folders of test images that are no images.
+
+    Args:
+        hr_folder: folder of the originals.
+        lr_folder: folder of their low-resolution versions; None downscales the originals.
+    """
     return tuple(path for folder in (hr_folder, lr_folder) if folder for path in scan_folder(folder).others)
 
 

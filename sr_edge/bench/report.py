@@ -151,7 +151,14 @@ def _scored(
 def self_test_bundle(
     bundle: Bundle, variants: Sequence[Variant], options: OpenOptions, progress: StageProgress = no_progress
 ) -> list[SelfTest]:
-    """Replays the golden frames in every variant; a variant that cannot run here has the reason instead of results."""
+    """Replays the golden frames in every variant; a variant that cannot run here has the reason instead of results.
+
+    Args:
+        bundle: the open bundle.
+        variants: what to open.
+        options: how all of them are opened.
+        progress: called with (stage, steps done, number of steps).
+    """
     tests = []
     for index, variant in enumerate(variants):
         progress("self-test", index, len(variants))

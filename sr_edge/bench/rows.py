@@ -48,6 +48,13 @@ class Row:
     """The results of one variant; what was not measured is None.
 
     Attributes:
+        variant: The runtime and the requested precision.
+        spec: What ran.
+        start_up: Time until the first output.
+        latency: Times of one tile at a time.
+        memory: Memory of a new process.
+        quality: Scores of the output.
+        self_test: Comparison with the golden frames.
         reason: why the variant could not run; empty if it ran.
         remarks: notes that belong to its figures.
         on_device: measurements by a GPU; None for other devices.
@@ -79,6 +86,11 @@ class BenchReport:
     """All rows of one benchmark, with what is needed to reproduce them.
 
     Attributes:
+        card: The network.
+        tile: Input size of the graphs.
+        environment: Where and when it was measured.
+        warm_up: Untimed runs of each variant before the timed ones.
+        rows: One row for each variant.
         rounds: timed runs of each variant; 0 if nothing was timed.
         bicubic: scores of bicubic interpolation on the same originals, which at scale 1 are those of the images before
             restoration; None without originals.

@@ -355,6 +355,11 @@ def csv_report(report: BenchReport) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file completely or not at all; raises OSError."""
+    """Writes a UTF-8 file completely or not at all; raises OSError.
+
+    Args:
+        path: The file.
+        text: Its content.
+    """
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

@@ -32,6 +32,8 @@ GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
 
 
 class ArtifactKind(str, Enum):
+    """Format of an artifact: an ONNX graph, or the weights of a PyTorch network as safetensors."""
+
     ONNX = "onnx"
     WEIGHTS = "weights"
 
@@ -160,6 +162,15 @@ class GoldenFrame:
 
     A runtime passes if the PSNR of its output to `output` is at least `min_psnr_db`. `controls` are the values of the
     network's run-time controls; those not named are at their defaults.
+
+    Attributes:
+        input: Path of the tile inside the bundle.
+        output: Path of the output inside the bundle.
+        precision: Precision for which the output holds.
+        min_psnr_db: PSNR that a runtime has to reach.
+        input_sha256: Digest of the tile.
+        output_sha256: Digest of the output.
+        controls: Values of the network's controls.
     """
 
     input: str
@@ -270,6 +281,9 @@ class Manifest:
     def with_sizes(self, folder: Path) -> Manifest:
         """A copy with the sizes of the listed files, as they are in `folder`."""
         return replace(self, sizes={file: (folder / file).stat().st_size for file in self.digests()})
+
+    def __repr__(self) -> str:
+        return f"<Manifest {self}>"
 
     def __str__(self) -> str:
         """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""

@@ -192,6 +192,9 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Only the manifest is read here; the digest of a file is verified when its path is first requested.
 
+    Args:
+        path: The folder or archive.
+
     Raises:
         BundleError: The bundle is missing, damaged, unsafe, of another schema version, or no bundle at all.
     """
@@ -239,6 +242,11 @@ def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
     The files are moved out of `staging`, which comes from `staging_folder(out)` and contains what the manifest lists.
     The bundle is put in place by a single atomic rename. An existing bundle of that name is replaced; anything else is
     not.
+
+    Args:
+        out: The bundle to write.
+        manifest: What it contains.
+        staging: The folder that has the files.
 
     Raises:
         BundleError: A listed file is missing or has another digest, or `out` exists and is not a bundle.

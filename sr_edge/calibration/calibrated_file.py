@@ -17,6 +17,7 @@ from sr_edge.errors import CacheMismatch, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
+from sr_edge.printable import html_list
 from sr_edge.spec import ActivationType, Precision, StageProgress
 
 
@@ -25,6 +26,13 @@ class CalibratedFile:
     """The files that were written: the INT8 graph at `path`, and the `files` of its curve.
 
     `warnings` are those of the graph for the targets.
+
+    Attributes:
+        path: The INT8 graph.
+        activation_type: How its activations are written.
+        report: The layers that were selected, and why.
+        files: The files of the curve of loss against time.
+        warnings: Problems of the graph that do not prevent its deployment.
     """
 
     path: Path
@@ -32,6 +40,12 @@ class CalibratedFile:
     report: CalibrationReport
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<CalibratedFile {self.path}: {self.activation_type} activations, {self.report.in_short}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_() + html_list(f"{self.path}", self.warnings)
 
 
 def cache_beside(out: Path) -> Path:

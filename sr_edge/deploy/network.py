@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_edge.bench.html_report import html_list, html_report
+from sr_edge.bench.html_report import html_report
 from sr_edge.bench.protocol import OpenOptions, no_progress
 from sr_edge.bench.quality import PairFiles, files_without_image, pair_files
 from sr_edge.bench.recommendation import Recommendation, recommend, recommended_engines
@@ -39,6 +39,7 @@ from sr_edge.files.whole_file import require_output
 from sr_edge.frames import frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tiles.tile_safety import SMALLEST_OVERLAP_PX, measured_size, overlap_note, with_tile_needs
+from sr_edge.printable import html_list
 from sr_edge.runtimes.variants import variants_of
 from sr_edge.spec import ModelCard, Precision, StageProgress
 

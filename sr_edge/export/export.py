@@ -59,6 +59,12 @@ class ExportReport:
     """What an export wrote, and the results of its checks.
 
     Attributes:
+        path: the file.
+        metadata: what the file says about itself.
+        sha256: digest of the file.
+        size_bytes: size of the file.
+        nodes: number of operators.
+        parity: the comparison with the network.
         float16: the check of half precision; None for a graph in fp32.
         remarks: notes on the checks, for example worst cases that exceeded the parity bound but were accepted, the fp16
             loss on worst cases, or a graph simplification that was skipped.
@@ -79,6 +85,12 @@ class ExportReport:
     passes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     form_reason: str = ""
+
+    def __repr__(self) -> str:
+        metadata = self.metadata
+        tile = f"tile {metadata.tile}" if metadata.tile else "any size"
+        what = f"{metadata.card.name} x{metadata.card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io"
+        return f"<ExportReport {self.path}: {what}, {tile}, {self.nodes} nodes>"
 
 
 def export_onnx(

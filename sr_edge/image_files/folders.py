@@ -28,6 +28,10 @@ class FolderContent:
 def scan_folder(folder: Path, recursive: bool = False) -> FolderContent:
     """Tells the pictures in `folder` from the other files, by suffix and content.
 
+    Args:
+        folder: The folder.
+        recursive: Whether the folders in it are searched, too.
+
     Raises:
         FrameError: `folder` is not a folder.
     """
@@ -47,6 +51,10 @@ def scan_folder(folder: Path, recursive: bool = False) -> FolderContent:
 
 def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
     """The pictures in `folder`, sorted by name; may be empty.
+
+    Args:
+        folder: The folder.
+        recursive: Whether the folders in it are searched, too.
 
     Raises:
         FrameError: `folder` is not a folder.

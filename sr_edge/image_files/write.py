@@ -27,6 +27,11 @@ _INCHES_PER_METRE = 1 / 0.0254
 def require_format_supports(path: Path, picture: Picture, scale: int = 1) -> None:
     """Checks before the work that the format of `path` can store `picture`, upscaled `scale` times.
 
+    Args:
+        path: The file to write; its suffix names the format.
+        picture: The picture before upscaling.
+        scale: Magnification.
+
     Raises:
         FrameError: an unknown suffix, or a bit depth, alpha channel or size that the format does not support.
     """
@@ -63,6 +68,10 @@ def write_picture(path: Path, picture: Picture) -> tuple[str, ...]:
     """Writes one picture in the format of the suffix, losslessly except for JPEG (quality 95, 4:4:4).
 
     The file is complete or not written at all. A gray picture becomes RGB in WebP, which has no gray.
+
+    Args:
+        path: The file to write; its suffix names the format.
+        picture: The picture.
 
     Returns:
         Notes about metadata that the format cannot store.

@@ -13,22 +13,27 @@ from typing import Any, TypeVar, overload
 
 import numpy.typing as npt
 
-from sr_edge.bundle import Bundle
+import sr_edge.models
+from sr_edge.bundle import Artifact, ArtifactKind, Bundle, Manifest, sha256_of
 from sr_edge.bundle.manifest import MANIFEST_NAME
 from sr_edge.controls import Controls
 from sr_edge.errors import RuntimeUnavailable, UsageError
+from sr_edge.export.graph.metadata import read_metadata
+from sr_edge.export.graph.view import read_onnx
 from sr_edge.files.unfinished import temporary_folder
 from sr_edge.installation import how_to_install
 from sr_edge.model_sources.kinds import SourceKind, source_kind
 from sr_edge.model_sources.open import open_model
 from sr_edge.model_sources.sessions import open_frame_session
 from sr_edge.runtimes import preferred_runtime
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, member_of
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.upscaler import Roi
 
 DEFAULT_SCALE = 2
 """The magnification of a bundled network for which none is named."""
+
+WEIGHTS_FOLDER = Path(sr_edge.models.__file__).parent / "weights"
 
 KEPT_OPEN = 4
 """How many networks `upscale` keeps open."""
@@ -56,9 +61,10 @@ def open_upscaler(
             large = upscaler("photo.png")
 
     Args:
-        model: The path of a bundle or of an ONNX file, or an open bundle. The name of a bundled network, such as
-            "convnet-tiny", and a checkpoint are exported to a temporary fp32 graph first, which needs torch and takes
-            seconds; `sr-edge deploy` makes a bundle of them, which opens faster and also has INT8.
+        model: The path of a bundle or of an ONNX file, or an open bundle; or "convnet-tiny", the smallest bundled
+            network. The other bundled networks (`sr-edge models`) and checkpoints are exported to a temporary fp32
+            graph first, which needs torch and takes seconds; `sr-edge deploy` makes a bundle of them, which opens
+            faster and also has INT8.
         scale: Magnification; None takes that of the file, and 2 for a bundled network.
         runtime: Name of the runtime; None takes the first one that works here.
         precision: Precision of convolutions and matrix multiplications; None takes the default of `open_session`.
@@ -79,6 +85,8 @@ def open_upscaler(
         SrEdgeError: The errors of `open_frame_session`; for checkpoints and names also those of `load_network` and
             `export_onnx`.
     """
+    precision = None if precision is None else member_of(Precision, precision, "precision")
+    float_precision = member_of(Precision, float_precision, "float precision")
     opened = ExitStack()
     with ExitStack() as resources:
         bundle = model if isinstance(model, Bundle) else _opened(model, scale, resources)
@@ -148,7 +156,8 @@ def upscale(
     Args:
         picture: An array, a PIL image, a tensor, a path, or a list of these, as `Upscaler` takes them.
         model: The path of a bundle, an ONNX file or a checkpoint, or the name of a bundled network (`sr-edge models`).
-            Names and checkpoints are exported on their first use, which needs torch and takes seconds.
+            Checkpoints and names other than "convnet-tiny" are exported on their first use, which needs torch and
+            takes seconds.
         scale: Magnification; None takes that of the file, and 2 for a bundled network.
         order: "bgr" for arrays and tensors whose first channel is blue, as OpenCV has them.
         roi: The part (x, y, width, height) to upscale, in pixels of the picture; None for all of it.
@@ -173,10 +182,31 @@ def _opened(model: Path | str, scale: int | None, resources: ExitStack) -> Bundl
             wanted=("Bundle", "Path", "str"),
             remedy="give the path of a bundle, an ONNX file or a checkpoint, or the name of a bundled network",
         )
-    if source_kind(model) not in (SourceKind.NAME, SourceKind.CHECKPOINT):
+    kind = source_kind(model)
+    if kind not in (SourceKind.NAME, SourceKind.CHECKPOINT):
         return resources.enter_context(open_model(model))
-    with temporary_folder("export") as folder:
-        return resources.enter_context(open_model(_exported(model, scale, folder)))
+    graph = _bundled_graph(str(model), DEFAULT_SCALE if scale is None else scale)
+    if kind is not SourceKind.NAME or not graph.is_file():
+        graph = _exported(model, scale, resources.enter_context(temporary_folder("export")))
+    return _bundle_of_export(graph)
+
+
+def _bundled_graph(name: str, scale: int) -> Path:
+    """Where the exported graph of a bundled network would be: the smallest network has one, so that it needs no torch.
+
+    `sr-edge export NAME --scale SCALE -o FILE` writes it.
+    """
+    return WEIGHTS_FOLDER / f"{name}-x{scale}.onnx"
+
+
+def _bundle_of_export(graph: Path) -> Bundle:
+    """A bundle of one graph that export has written, and compared with its network."""
+    metadata = read_metadata(read_onnx(graph))
+    tile = metadata.tile or metadata.card.default_tile
+    shape = (1, metadata.card.channels, tile.height, tile.width)
+    precision, digest = metadata.precision, sha256_of(graph)
+    artifact = Artifact(graph.name, ArtifactKind.ONNX, precision, precision, None, metadata.io, shape, digest)
+    return Bundle(graph, graph.parent, Manifest(metadata.card, tile, (artifact,)))
 
 
 def _exported(model: Path | str, scale: int | None, folder: Path) -> Path:
@@ -212,6 +242,7 @@ def _require_scale(bundle: Bundle, scale: int | None) -> None:
 
 _open: OrderedDict[tuple[object, ...], Upscaler] = OrderedDict()
 _opening = threading.Lock()
+_is_unusable = False
 
 
 def _kept_open(model: str | Path, scale: int | None) -> Upscaler:
@@ -219,6 +250,13 @@ def _kept_open(model: str | Path, scale: int | None) -> Upscaler:
 
     An upscaler is closed once it is forgotten and the last thread that uses it is done, and when the program ends.
     """
+    if _is_unusable:
+        raise UsageError(
+            "this process was forked from one that had upscaled already, and its engines do not survive that",
+            found="fork",
+            wanted="spawn",
+            remedy='start processes with multiprocessing.get_context("spawn"), or upscale in threads',
+        )
     key = (*_identity(model), scale)
     with _opening:
         upscaler = _open.pop(key, None) or open_upscaler(model, scale)
@@ -238,11 +276,12 @@ def _identity(model: str | Path) -> tuple[object, ...]:
     return (path, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _forget_parent() -> None:
-    """Begins anew in a forked process, in which the threads of the engines do not exist."""
-    global _opening
+def _note_fork() -> None:
+    """In a forked process the threads of the engines do not exist, and OpenVINO would wait for them forever."""
+    global _opening, _is_unusable
     _opening = threading.Lock()
+    _is_unusable = _is_unusable or bool(_open)
     _open.clear()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+os.register_at_fork(after_in_child=_note_fork)

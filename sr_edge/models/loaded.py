@@ -34,6 +34,11 @@ class LoadedModel:
     state: Mapping[str, Tensor] | None = None
     tile: TileSpec | None = None
 
+    def __repr__(self) -> str:
+        card = self.card
+        weights = "random weights" if card.random_weights else f"weights: {card.weights_source or 'unknown'}"
+        return f"<LoadedModel {card.name} x{card.scale}, {card.parameters:,} parameters, {weights}>"
+
 
 class ScaledRange(nn.Module):
     """A network that works on [0, input_range], wrapped so that it takes and returns values in [0, 1]."""

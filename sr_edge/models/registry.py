@@ -142,6 +142,10 @@ def find_architecture(name: str) -> tuple[Architecture, str]:
 def build_network(name: str, scale: int) -> nn.Module:
     """Builds a network with random weights, in eval mode.
 
+    Args:
+        name: name of a registered network, such as "convnet-tiny".
+        scale: magnification.
+
     Raises:
         UnknownNameError: there is no registered network of that name.
         UsageError: the scale is not one of `SCALES`.
@@ -168,6 +172,11 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def bundled_weights(name: str, scale: int) -> Path | None:
-    """Path of the trained weights that ship with the package; None if there are none."""
+    """Path of the trained weights that ship with the package; None if there are none.
+
+    Args:
+        name: name of a registered network, such as "convnet-tiny".
+        scale: magnification.
+    """
     path = WEIGHTS_FOLDER / f"{name}-x{scale}.safetensors"
     return path if path.is_file() else None

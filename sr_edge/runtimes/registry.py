@@ -48,6 +48,7 @@ class RuntimeEntry:
 
     @property
     def how_to_install(self) -> str:
+        """The command that installs the extra."""
         return how_to_install(self.extra)
 
 
@@ -186,6 +187,11 @@ def supports(name: str, precision: Precision | str, device: str = "cpu") -> bool
     """Whether a runtime works on this machine and its library can compute `precision` on `device`.
 
     The precision that a graph runs in is known only once it has been compiled, see `SessionSpec.ran`.
+
+    Args:
+        name: name of the runtime.
+        precision: the precision.
+        device: the device.
     """
     precision = member_of(Precision, precision, "precision")
     try:
@@ -195,7 +201,12 @@ def supports(name: str, precision: Precision | str, device: str = "cpu") -> bool
 
 
 def open_request(name: str, request: SessionRequest) -> Session:
-    """Opens one artifact file; raises as `load_runtime` and `Runtime.open_request` do."""
+    """Opens one artifact file; raises as `load_runtime` and `Runtime.open_request` do.
+
+    Args:
+        name: name of the runtime.
+        request: the artifact, its precision and its resources.
+    """
     return load_runtime(name).open_request(request)
 
 

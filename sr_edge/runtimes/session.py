@@ -96,6 +96,15 @@ class SessionSpec:
     """What was requested and what runs.
 
     Attributes:
+        runtime: name of the runtime.
+        version: version of its library.
+        device: device that it runs on.
+        io: frame format of the graph.
+        tile: size of the input.
+        scale: magnification.
+        threads: number of threads on the CPU.
+        artifact_bytes: size of the file that was opened.
+        controls: scalars that the user sets at run time.
         requested: the requested precision.
         ran: precision of the convolutions and matrix multiplications, read from the compiled engine.
         float_precision_ran: precision of the other operators, read from the compiled engine.
@@ -138,7 +147,13 @@ class SessionSpec:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Times of one run in milliseconds: the host's work before the engine, the engine, and the host's work after it."""
+    """Times of one run in milliseconds: the host's work before the engine, the engine, and the host's work after it.
+
+    Attributes:
+        pre_ms: Before the engine.
+        compute_ms: The engine.
+        post_ms: After the engine.
+    """
 
     pre_ms: float
     compute_ms: float
@@ -146,6 +161,7 @@ class StageTimes:
 
     @property
     def total_ms(self) -> float:
+        """All three together."""
         return self.pre_ms + self.compute_ms + self.post_ms
 
 
@@ -157,7 +173,9 @@ class Session(Protocol):
     """
 
     @property
-    def spec(self) -> SessionSpec: ...
+    def spec(self) -> SessionSpec:
+        """What was requested and what runs."""
+        ...
 
     def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         """Upscales one tile.
@@ -237,7 +255,15 @@ class Device:
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a runtime works on this machine; `reason` and `how_to_install` explain why not, and what to do."""
+    """Whether a runtime works on this machine; `reason` and `how_to_install` explain why not, and what to do.
+
+    Attributes:
+        works: Whether the runtime can be used.
+        version: Version of its library.
+        devices: Devices that it can use.
+        reason: Why it does not work.
+        how_to_install: The command that installs it.
+    """
 
     works: bool
     version: str = ""

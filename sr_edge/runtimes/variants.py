@@ -15,7 +15,13 @@ MIXED_FLOAT_PRECISIONS = (Precision.BF16, Precision.FP16)
 
 @dataclass(frozen=True)
 class Variant:
-    """A runtime and a precision; `float_precision` is that of the operators of an INT8 network that are not INT8."""
+    """A runtime and a precision; `float_precision` is that of the operators of an INT8 network that are not INT8.
+
+    Attributes:
+        runtime: Name of the runtime.
+        precision: Precision of convolutions and matrix multiplications.
+        float_precision: Precision of the other operators of an INT8 network.
+    """
 
     runtime: str
     precision: Precision
@@ -69,6 +75,12 @@ def variants_of(
 
     A float precision that the bundle was deployed without is left out. A runtime for which the bundle contains nothing,
     such as torch for a network that was given as an ONNX file, has one variant, so that the reason is reported once.
+
+    Args:
+        bundle: the open bundle.
+        runtimes: names of the runtimes.
+        precisions: the precisions.
+        device: device of the runtimes.
     """
     members = [member_of(Precision, precision, "precision") for precision in precisions]
     variants = []

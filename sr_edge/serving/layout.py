@@ -98,6 +98,7 @@ class TritonOptions:
 
     @property
     def model_file(self) -> str:
+        """Name of the file that the server opens."""
         return "model.plan" if self.backend is ServingBackend.TENSORRT else "model.onnx"
 
     def _require_engine(self) -> None:

@@ -35,7 +35,14 @@ _DATA_TYPES: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class TritonModel:
-    """A written model: its name in the server, its folder, the file of its graph in the bundle, and config.pbtxt."""
+    """A written model: its name in the server, its folder, the file of its graph in the bundle, and config.pbtxt.
+
+    Attributes:
+        name: Name of the model in the server.
+        folder: Its folder in the repository.
+        graph: Path of the graph in the bundle.
+        config: Text of config.pbtxt.
+    """
 
     name: str
     folder: Path

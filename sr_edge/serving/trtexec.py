@@ -22,7 +22,13 @@ ALWAYS_STRONGLY_TYPED = (11, 0)
 
 @dataclass(frozen=True)
 class TrtexecFiles:
-    """The paths of the files that trtexec reads and writes, as they appear in the command."""
+    """The paths of the files that trtexec reads and writes, as they appear in the command.
+
+    Attributes:
+        graph: The ONNX file.
+        engine: The engine to write.
+        timing_cache: The timing cache to read and write.
+    """
 
     graph: Path
     engine: Path

@@ -42,8 +42,21 @@ class FileResult:
     notes: tuple[str, ...] = ()
 
 
-def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile | None = None) -> tuple[str, ...]:
-    """Upscales one picture file. Whether `target` can store the result is checked before the work.
+def upscale_file(
+    upscaler: Upscaler, source: Path | str, target: Path | str, on_tile: OnTile | None = None
+) -> tuple[str, ...]:
+    """Upscales one picture file to another, which keeps metadata and colour profile.
+
+    Whether `target` can store the result is checked before the work.
+
+        with sr_edge.open_upscaler("tiny-x2.sredge") as upscaler:
+            sr_edge.upscale_file(upscaler, "photo.png", "large.png")
+
+    Args:
+        upscaler: Upscales the picture.
+        source: The picture file.
+        target: The file to write, in the format of its suffix: PNG, JPEG, TIFF or WebP.
+        on_tile: Called after each tile.
 
     Returns:
         Notes about what was converted or left out, one sentence each.
@@ -53,6 +66,7 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile
         UsageError: both are the same file.
         TileError, EngineError: as `Upscaler.upscale`.
     """
+    source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
         raise UsageError(
             f"{target} is both the picture and its result", found=target, remedy="give another name for the result"
@@ -72,8 +86,8 @@ def upscale_file(upscaler: Upscaler, source: Path, target: Path, on_tile: OnTile
 
 def upscale_folder(
     upscaler: Upscaler,
-    source_folder: Path,
-    target_folder: Path,
+    source_folder: Path | str,
+    target_folder: Path | str,
     *,
     resume: bool = True,
     on_tile: OnTile | None = None,
@@ -98,6 +112,7 @@ def upscale_folder(
             Raised at once.
         UsageError: both folders are the same.
     """
+    source_folder, target_folder = Path(source_folder), Path(target_folder)
     sources = list_pictures(source_folder)
     if not sources:
         raise FrameError(

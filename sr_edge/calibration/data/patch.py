@@ -33,6 +33,11 @@ class HeldOut:
     original: Batch | None = None
     picture: str = ""
 
+    def __repr__(self) -> str:
+        height, width = self.patch.shape[2:]
+        origin = f" of {self.picture}" if self.picture else ""
+        return f"<HeldOut {height}x{width}{origin}{'' if self.original is None else ', with its original'}>"
+
 
 def digest_of(batch: Batch) -> str:
     """The SHA-256 of the shape and the samples of a patch, in hexadecimal digits."""

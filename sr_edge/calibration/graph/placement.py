@@ -35,7 +35,14 @@ class PlacementPolicy:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether one operator becomes INT8, and why."""
+    """Whether one operator becomes INT8, and why.
+
+    Attributes:
+        node: Name of the operator.
+        op_type: Its type, for example "Conv".
+        int8: Whether it becomes INT8.
+        reason: Why it stays float; or why it becomes INT8.
+    """
 
     node: str
     op_type: str

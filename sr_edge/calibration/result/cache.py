@@ -18,7 +18,12 @@ _REPLACE = "delete it or recalibrate"
 
 
 def write_cache(path: Path, calibration: Calibration) -> None:
-    """Writes the file completely or not at all; raises CalibrationError if it cannot be written."""
+    """Writes the file completely or not at all; raises CalibrationError if it cannot be written.
+
+    Args:
+        path: The file to write.
+        calibration: What `calibrate` returned.
+    """
     body = to_plain(calibration)
     document = {"format": _FORMAT, "sha256": _digest(body), "calibration": body}
     write_output(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())

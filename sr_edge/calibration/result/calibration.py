@@ -58,7 +58,13 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The model file, patches and method that the ranges were measured with, and are valid for."""
+    """The model file, patches and method that the ranges were measured with, and are valid for.
+
+    Attributes:
+        model_sha256: Digest of the float32 file.
+        patches_sha256: Digest of each patch.
+        method: Name of the calibration method.
+    """
 
     model_sha256: str
     patches_sha256: tuple[str, ...]
@@ -136,6 +142,11 @@ class Calibration:
     timings: Timings | None = None
     finetuning: Finetuning | None = None
 
+    def __repr__(self) -> str:
+        int8 = sum(decision.int8 for decision in self.decisions)
+        layers = f"{int8} of {len(self.decisions)} layers in INT8"
+        return f"<Calibration by {self.provenance.method} on {len(self.provenance.patches_sha256)} patches, {layers}>"
+
     def range_of(self, tensor: str) -> TensorRange:
         """The range of a tensor that a quantizable layer reads."""
         tuned = self._tuned(tensor)
@@ -157,6 +168,7 @@ class Calibration:
 
     @property
     def int8_nodes(self) -> tuple[str, ...]:
+        """The names of the INT8 layers."""
         return tuple(decision.node for decision in self.decisions if decision.int8)
 
     def keep_float(self, nodes: Collection[str], reason: str) -> Calibration:

@@ -27,7 +27,12 @@ RETRIES = 4
 
 @dataclass(frozen=True)
 class Budget:
-    """The largest loss `max_drop_db`; with `latency_ms`, only as much of it as that latency for one tile requires."""
+    """The largest loss `max_drop_db`; with `latency_ms`, only as much of it as that latency for one tile requires.
+
+    Attributes:
+        max_drop_db: Largest loss of PSNR against the float network, on held-out patches.
+        latency_ms: Target for the latency of one tile; None uses the whole budget.
+    """
 
     max_drop_db: float = 0.05
     latency_ms: float | None = None

@@ -31,6 +31,11 @@ def curve_document(report: CalibrationReport) -> dict[str, Any]:
 def write_curve(report: CalibrationReport, json_path: Path, png_path: Path) -> tuple[Path, ...]:
     """Writes both files, but no picture without matplotlib; returns the files that were written.
 
+    Args:
+        report: What was calibrated.
+        json_path: The file for the points of the curve.
+        png_path: The file for its picture.
+
     Raises:
         CalibrationError: A file cannot be written.
     """

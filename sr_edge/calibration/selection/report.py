@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sr_edge.calibration.result.calibration import Calibration
 from sr_edge.calibration.selection.gate import Budget, LayerSelection
+from sr_edge.printable import html_list, html_table
 from sr_edge.spec import Precision
 
 
@@ -16,6 +17,11 @@ class LatencyMs:
     """Median milliseconds for one tile in float, with the selected layers in INT8 and with all of them.
 
     The three graphs run in turn.
+
+    Attributes:
+        float_ms: In float.
+        chosen_ms: With the selected layers in INT8.
+        all_int8_ms: With all quantizable layers in INT8.
     """
 
     float_ms: float
@@ -30,6 +36,16 @@ class LayerRow:
     `observer` and `smoothing` describe how the input of the layer is quantized; `noise_db` is the power of the noise
     that the layer alone adds to the output, relative to the input range; `saved` is what INT8 saves in it, in the unit
     of the timings. None if nothing was measured.
+
+    Attributes:
+        node: Name of the operator.
+        op_type: Its type, for example "Conv".
+        precision: The precision that it has in the INT8 graph.
+        observer: How the range of its input was found.
+        smoothing: Exponent with which ranges are moved from the input to the weights; 0 for none.
+        noise_db: Noise that it adds to the output.
+        saved: What INT8 saves in it.
+        reason: Why it has this precision.
     """
 
     node: str
@@ -49,6 +65,17 @@ class CalibrationReport:
     `float_precision_drop_db` is the loss of the float network when it runs in the precision of the float layers, in the
     runtime that was timed. It and the loss of `selection` are within the budget together. `originals_db` is the loss of
     INT8 against original pictures, which does not affect the selection; None if there are no originals.
+
+    Attributes:
+        calibration: What the INT8 graph is written from.
+        layers: Every layer with its precision.
+        selection: The layers in INT8, and the curve of loss against time.
+        budget: What was asked for.
+        metric: What the loss is measured with, in words.
+        latency: Measured times; None where no runtime was timed.
+        warnings: Notes on the images and the result.
+        float_precision_drop_db: Loss by the precision of the float layers.
+        originals_db: Loss of INT8 against original pictures.
     """
 
     calibration: Calibration
@@ -60,6 +87,24 @@ class CalibrationReport:
     warnings: tuple[str, ...]
     float_precision_drop_db: float = 0.0
     originals_db: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<CalibrationReport {self.in_short}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (row.node, row.op_type, str(row.precision), _decimals(row.noise_db, 1), _decimals(row.saved, 3), row.reason)
+            for row in self.layers
+        ]
+        text_headings = ("layer", "operator", "precision", "reason")
+        headings = (*text_headings[:3], "noise dB", "saved", text_headings[3])
+        return html_list(self.sentence, self.warnings) + html_table(headings, rows, text_headings)
+
+    @property
+    def in_short(self) -> str:
+        """The number of INT8 layers and their loss, in a few words."""
+        layers = f"{len(self.selection.int8)} of {self._quantizable} quantizable layers in INT8"
+        return f"{layers}, {self.selection.drop_db:.3f} dB lost of at most {self.budget.max_drop_db:g} dB"
 
     @property
     def float_for_budget(self) -> tuple[str, ...]:
@@ -189,3 +234,7 @@ def layer_rows(calibration: Calibration, inputs: Mapping[str, str]) -> tuple[Lay
             )
         )
     return tuple(rows)
+
+
+def _decimals(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"

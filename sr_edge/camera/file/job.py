@@ -68,7 +68,15 @@ class VideoResult:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """A checked plan for one video file. What can still fail is decoding the remaining frames, and the disk."""
+    """A checked plan for one video file. What can still fail is decoding the remaining frames, and the disk.
+
+    Attributes:
+        probe: What was found out about the source.
+        target: The file to write.
+        settings: How it is upscaled.
+        encoding: How the frames are encoded.
+        copies: The streams that are copied.
+    """
 
     probe: VideoProbe
     target: Path

@@ -52,6 +52,10 @@ class FrameRange:
     """The frames from number `first`, counted from 0, up to but not including number `end`.
 
     `end=None` extends the range to the end of the video.
+
+    Attributes:
+        first: The first frame, counted from 0.
+        end: The frame after the last one; None for the end of the video.
     """
 
     first: int = 0
@@ -85,6 +89,7 @@ class FrameRange:
 
     @property
     def is_all(self) -> bool:
+        """Whether the range is the whole video."""
         return self == ALL_FRAMES
 
     def count_in(self, frame_count: int) -> int:

@@ -29,7 +29,12 @@ class Dropping(str, Enum):
 
 @dataclass(frozen=True)
 class Policy:
-    """Which frames are dropped, and for `drop-late` the deadline in milliseconds after capture."""
+    """Which frames are dropped, and for `drop-late` the deadline in milliseconds after capture.
+
+    Attributes:
+        dropping: Which frames are dropped.
+        deadline_ms: For `drop-late`, the time after capture at which a frame is late.
+    """
 
     dropping: Dropping
     deadline_ms: float | None = None

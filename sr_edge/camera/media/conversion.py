@@ -237,7 +237,13 @@ def frame_from_rgb(rgb_hwc: frames.Frame, like: VideoFrame) -> VideoFrame:
 
 
 def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
-    """Resizes each plane by bicubic interpolation, without conversion to RGB. Range and matrix do not change."""
+    """Resizes each plane by bicubic interpolation, without conversion to RGB. Range and matrix do not change.
+
+    Args:
+        frame: The frame, which does not change.
+        width: Width of the result.
+        height: Height of the result.
+    """
     matrix = _SWSCALE_MATRIX[assumed_matrix(frame)]
     av_frame = _reformatter(frame.format.value, frame.format.value).reformat(
         _untagged(frame),
@@ -253,7 +259,12 @@ def resized(frame: VideoFrame, width: int, height: int) -> VideoFrame:
 
 
 def reformatted(frame: VideoFrame, pixel_format: PixelFormat | str) -> VideoFrame:
-    """Converts a frame to another pixel format. RGB becomes YUV in limited range with the BT.709 matrix."""
+    """Converts a frame to another pixel format. RGB becomes YUV in limited range with the BT.709 matrix.
+
+    Args:
+        frame: The frame, which does not change.
+        pixel_format: The format that is wanted, for example "nv12".
+    """
     pixel_format = member_of(PixelFormat, pixel_format, "pixel format")
     if pixel_format is frame.format:
         return frame

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError
-from sr_edge.spec import take_names
+from sr_edge.spec import member_of, take_names
 
 Plane = npt.NDArray[np.unsignedinteger[Any]]
 """(rows, columns), or (rows, columns, components) if the components are interleaved. Rows may have a stride."""
@@ -31,7 +31,14 @@ class ColourRange(IntEnum):
 
 @dataclass(frozen=True)
 class Colour:
-    """The colour range, and the code points of ITU-T H.273 for matrix, primaries and transfer."""
+    """The colour range, and the code points of ITU-T H.273 for matrix, primaries and transfer.
+
+    Attributes:
+        range: Full or limited range.
+        matrix: Code point of the matrix.
+        primaries: Code point of the primaries.
+        transfer: Code point of the transfer function.
+    """
 
     range: ColourRange = ColourRange.UNSPECIFIED
     matrix: int = UNSPECIFIED
@@ -172,10 +179,12 @@ class VideoFrame:
 
     @property
     def height(self) -> int:
+        """Height in pixels."""
         return int(self.planes[0].shape[0])
 
     @property
     def width(self) -> int:
+        """Width in pixels."""
         return int(self.planes[0].shape[1])
 
     @property
@@ -184,9 +193,10 @@ class VideoFrame:
         return None if self.pts is None else float(self.pts * self.time_base)
 
     def with_planes(
-        self, planes: tuple[Plane, ...], format: PixelFormat | None = None, colour: Colour | None = None
+        self, planes: tuple[Plane, ...], format: PixelFormat | str | None = None, colour: Colour | None = None
     ) -> VideoFrame:
         """A frame with other pixels and the same timestamps and number."""
+        format = None if format is None else member_of(PixelFormat, format, "pixel format")
         return replace(self, planes=planes, format=format or self.format, colour=colour or self.colour)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> VideoFrame:

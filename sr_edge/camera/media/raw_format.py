@@ -15,7 +15,14 @@ from sr_edge.spec import take_names
 
 @dataclass(frozen=True)
 class RawFormat:
-    """Pixel format, size and frame rate of raw video."""
+    """Pixel format, size and frame rate of raw video.
+
+    Attributes:
+        pixel_format: Pixel format of the frames.
+        width: Width in pixels.
+        height: Height in pixels.
+        rate: Frames per second.
+    """
 
     pixel_format: PixelFormat
     width: int

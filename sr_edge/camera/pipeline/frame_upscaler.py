@@ -100,6 +100,11 @@ def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | No
 
     Under `block` a further frame is prepared while the engine is busy. Other policies have one frame in the engine at a
     time, so the next one taken is the newest.
+
+    Args:
+        session: An open session.
+        policy: The drop policy of the stream.
+        controls: Values of the network's controls.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
     return NetworkFrameUpscaler(session, concurrency, controls=controls)

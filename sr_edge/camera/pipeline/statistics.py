@@ -22,7 +22,16 @@ MODEL, FALLBACK, BICUBIC = "model", "fallback", "bicubic"
 
 @dataclass(frozen=True)
 class LatencySummary:
-    """Mean, percentiles and maximum of `count` durations; the percentiles are accurate to 2 %."""
+    """Mean, percentiles and maximum of `count` durations; the percentiles are accurate to 2 %.
+
+    Attributes:
+        count: Number of durations.
+        mean_ms: Mean.
+        p50_ms: Median.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile.
+        max_ms: Maximum.
+    """
 
     count: int
     mean_ms: float
@@ -120,6 +129,15 @@ class StreamReport:
     events: tuple[str, ...] = field(default=())
     input_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        bicubic = self.bicubic_frames + self.fallback_frames
+        model = f", {self.frames_out - bicubic} of them by the model" if bicubic else ""
+        latency = f", latency {self.latency.p50_ms:.0f} ms (median)" if self.latency else ""
+        return (
+            f"<StreamReport {self.seconds:.1f} s: {self.frames_in} frames in, {self.frames_out} out{model} "
+            f"({self.fps_out:.1f} frames/s), {self.dropped} dropped, {self.failed} failed{latency}>"
+        )
 
 
 class _Rate:

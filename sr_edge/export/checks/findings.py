@@ -51,7 +51,10 @@ class Finding:
     """A problem with its severity for the requested targets.
 
     Attributes:
-        node, op, why, remedy: as in `Problem`.
+        node: the name of the operator; empty for a problem of the whole graph.
+        op: its type.
+        why: what is wrong.
+        remedy: what to do about it.
         rule: the name of the rule in the table.
         severity: the severity for the requested targets.
         targets: every target that refuses the graph because of it or, where none does, the targets on which it is slow

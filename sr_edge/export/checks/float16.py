@@ -55,7 +55,12 @@ _KEEP_IN_FLOAT32 = (
 
 @dataclass(frozen=True)
 class Float16Run:
-    """Outputs by name, and the first node with an output that is not finite; "" where all are finite."""
+    """Outputs by name, and the first node with an output that is not finite; "" where all are finite.
+
+    Attributes:
+        outputs: Outputs of the graph by name.
+        first_overflow: Name of the first operator whose output is not finite.
+    """
 
     outputs: Tensors
     first_overflow: str
@@ -110,7 +115,11 @@ class PatchFloat16:
 
 @dataclass(frozen=True)
 class Float16Check:
-    """The cost of half precision on all patches."""
+    """The cost of half precision on all patches.
+
+    Attributes:
+        patches: The cost on each patch.
+    """
 
     patches: tuple[PatchFloat16, ...]
 
@@ -198,6 +207,12 @@ def check_float16(
     """Compares the fp16 graph in real float16 arithmetic with the fp32 graph in ONNX Runtime, patch by patch.
 
     A graph with controls is compared at their default values and at their extremes (`checked_pairs`).
+
+    Args:
+        half: The fp16 graph.
+        full: The fp32 graph.
+        patches: What both compute.
+        controls: The scalars that the user sets at run time.
 
     Raises:
         ExportError: the evaluator does not compute in float16 (a product that must overflow did not), or it cannot

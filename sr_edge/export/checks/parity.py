@@ -123,10 +123,12 @@ class Parity:
 
     @property
     def excused(self) -> tuple[PatchParity, ...]:
+        """The patches with a difference that the rounding of the network itself explains."""
         return tuple(result for result in self.patches if result.excused)
 
     @property
     def passed(self) -> bool:
+        """Whether the graph computes what the network computes."""
         return not self.refusal
 
     @property

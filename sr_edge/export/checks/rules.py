@@ -133,6 +133,12 @@ def require_deployable(
 ) -> tuple[Finding, ...]:
     """Raises an error where `check_graph`, with the same arguments, finds one; otherwise returns its warnings.
 
+    Args:
+        model: the graph, or its file.
+        targets: the runtimes that must accept it.
+        static: whether all shapes have to be constant.
+        intended: the runtimes that the graph is made for.
+
     Raises:
         NotStatic: `static` is set, and a traced graph would have no errors: control flow and shapes that are not
             constant are the only ones.

@@ -33,6 +33,15 @@ class GraphMetadata:
     """The model card and how this graph was made from the network.
 
     `tile` is None for a dynamic graph, and `torch_version` is empty for a graph that was not made by torch here.
+
+    Attributes:
+        card: The model card.
+        form: The form of the graph.
+        precision: Precision of convolutions and matrix multiplications.
+        io: Format of input and output.
+        tile: Input size.
+        sr_edge_version: Version of sr-edge that wrote the graph.
+        torch_version: Version of torch that traced it.
     """
 
     card: ModelCard

@@ -39,6 +39,12 @@ def to_static(module: nn.Module, height: int, width: int, channels: int = RGB) -
 
     A network in which no layer has a twin is its own static form: the module itself is returned, not a copy.
 
+    Args:
+        module: The network.
+        height: Height of the input.
+        width: Width of the input.
+        channels: Number of channels of the input.
+
     Raises:
         TileError: The network does not take this size.
         ExportError: A layer that needs a twin receives inputs of several shapes.

@@ -51,6 +51,10 @@ class OnnxModel:
     reference: PictureGraph
     _prepared: PictureGraph
 
+    def __repr__(self) -> str:
+        size = f"tile {self.fixed_tile}" if self.fixed_tile else "any size"
+        return f"<OnnxModel {self.path}: {self.card.name} x{self.card.scale}, {self.precisions.precision}, {size}>"
+
     @property
     def default_tile(self) -> TileSpec:
         """The tile of the file, or the usual one for a file that takes any size."""
@@ -66,7 +70,7 @@ class OnnxModel:
             for picture in pictures
         )
 
-    def graph(self, tile: TileSpec | None = None) -> onnx.ModelProto:
+    def graph(self, tile: TileSpec | str | None = None) -> onnx.ModelProto:
         """The normalised graph: float32 NCHW frames in [0, 1], RGB, batch 1, of constant shapes.
 
         Its input is `input` and its output `output`; controls keep their names. It computes in float32, or in INT8
@@ -79,7 +83,7 @@ class OnnxModel:
             TileError: The network does not accept the tile, or the file has another one.
             ExportError: The graph cannot be simplified, or still has control flow afterwards.
         """
-        tile = tile or self.default_tile
+        tile = self.default_tile if tile is None else TileSpec.of(tile)
         self.require_tile(tile)
         framed = with_frames(self._prepared.model, self._prepared.input, self._prepared.output, tile, self.card.scale)
         # onnxsim would fold the INT8 weights into float32 ones.
@@ -87,8 +91,9 @@ class OnnxModel:
         _require_no_control_flow(normalised, self.path)
         return normalised
 
-    def require_tile(self, tile: TileSpec) -> None:
+    def require_tile(self, tile: TileSpec | str) -> None:
         """Raises TileError unless the file takes this tile."""
+        tile = TileSpec.of(tile)
         if self.fixed_tile is None:
             self.card.require_tile(tile)
         elif tile != self.fixed_tile:

@@ -34,8 +34,8 @@ __all__ = ["LoadedModel", "ScaledRange", "bake", "innermost", "load_model", "nam
 
 
 def load_model(
-    name: str | None,
-    scale: int | None,
+    name: str | None = None,
+    scale: int | None = None,
     weights: Path | None = None,
     random_weights: bool = False,
     arch: str | None = None,

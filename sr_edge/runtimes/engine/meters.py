@@ -23,7 +23,14 @@ _TAIL = 0.025
 
 @dataclass(frozen=True)
 class StageLatency:
-    """Latency of `Session.run`: in total, of the host's work before the engine, of the engine, and of that after it."""
+    """Latency of `Session.run`: in total, of the host's work before the engine, of the engine, and of that after it.
+
+    Attributes:
+        pre: The host's work before the engine.
+        compute: The engine.
+        post: The host's work after it.
+        total: All of it.
+    """
 
     pre: Latency
     compute: Latency
@@ -43,7 +50,13 @@ class StageLatency:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles of a value that was measured once in each round."""
+    """Median and quartiles of a value that was measured once in each round.
+
+    Attributes:
+        median: Median.
+        low: First quartile.
+        high: Third quartile.
+    """
 
     median: float
     low: float
@@ -88,7 +101,13 @@ class MedianInterval:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Tiles per second, measured over `tiles` of them with `in_flight` at a time (MLPerf's "offline" scenario)."""
+    """Tiles per second, measured over `tiles` of them with `in_flight` at a time (MLPerf's "offline" scenario).
+
+    Attributes:
+        tiles_per_s: Tiles per second.
+        in_flight: Tiles that were in flight at a time.
+        tiles: Number of tiles.
+    """
 
     tiles_per_s: float
     in_flight: int
@@ -97,14 +116,25 @@ class Throughput:
 
 @dataclass(frozen=True)
 class StartUp:
-    """Time from the request to an open session, and to its first output, in milliseconds."""
+    """Time from the request to an open session, and to its first output, in milliseconds.
+
+    Attributes:
+        open_ms: Until the session is open.
+        first_frame_ms: Until its first output.
+    """
 
     open_ms: float
     first_frame_ms: float
 
 
 def random_tile(tile: TileSpec | str, io: FrameFormat | str, channels: int = RGB) -> Batch | Frame:
-    """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1]."""
+    """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1].
+
+    Args:
+        tile: height and width.
+        io: frame format.
+        channels: number of channels.
+    """
     tile = TileSpec.of(tile)
     io = member_of(FrameFormat, io, "frame format")
     generator = np.random.default_rng(_SEED)
@@ -134,7 +164,14 @@ def measure_latency(
 def measure_interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[list[StageTimes]]:
-    """Runs the sessions in turn, A, B, A, B, ...; returns the times of every timed run, by session and round."""
+    """Runs the sessions in turn, A, B, A, B, ...; returns the times of every timed run, by session and round.
+
+    Args:
+        sessions: open sessions; the first is the base of ratios.
+        rounds: timed runs of each session.
+        warm_up: untimed runs of each session before them.
+        controls: values of the network's controls.
+    """
     frames = [random_tile(session.spec.tile, session.spec.io, session.spec.channels) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
     for index in range(warm_up + require_runs(rounds)):
@@ -148,7 +185,14 @@ def measure_interleaved(
 def interleaved(
     sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
 ) -> list[StageLatency]:
-    """Measures several sessions in turn, A, B, A, B, ..., so that a drift of the machine affects all of them alike."""
+    """Measures several sessions in turn, A, B, A, B, ..., so that a drift of the machine affects all of them alike.
+
+    Args:
+        sessions: open sessions; the first is the base of ratios.
+        rounds: timed runs of each session.
+        warm_up: untimed runs of each session before them.
+        controls: values of the network's controls.
+    """
     return [StageLatency.of(samples) for samples in measure_interleaved(sessions, rounds, warm_up, controls)]
 
 
@@ -157,20 +201,36 @@ def ratios_to_first(sessions: Sequence[Session], rounds: int = 20, warm_up: int 
 
     A shared machine changes its speed for seconds at a time. Within a round it is the same for all sessions, so the
     median of the ratios of all rounds is steadier than the ratio of two medians.
+
+    Args:
+        sessions: open sessions; the first is the base of ratios.
+        rounds: timed runs of each session.
+        warm_up: untimed runs of each session before them.
     """
     times = measure_interleaved(sessions, rounds, warm_up)
     return [paired_ratio(samples, times[0]) for samples in times]
 
 
 def paired_ratio(samples: Sequence[StageTimes], base: Sequence[StageTimes]) -> Spread:
-    """Compute time of `samples` as a multiple of that of `base`, taken round by round."""
+    """Compute time of `samples` as a multiple of that of `base`, taken round by round.
+
+    Args:
+        samples: the times of one session, by round.
+        base: the times of the session that it is compared with.
+    """
     return Spread.of(
         [sample.compute_ms / reference.compute_ms for sample, reference in zip(samples, base, strict=True)]
     )
 
 
 def measure_throughput(session: Session, tiles: int = 40, warm_up: int = 3) -> Throughput:
-    """Measures the throughput with all slots of the session in flight; `slots` is chosen when the session is opened."""
+    """Measures the throughput with all slots of the session in flight; `slots` is chosen when the session is opened.
+
+    Args:
+        session: an open session.
+        tiles: timed tiles.
+        warm_up: untimed tiles before them.
+    """
     frames = random_tile(session.spec.tile, session.spec.io, session.spec.channels)
     for _ in range(warm_up):
         session.run(frames)

@@ -34,7 +34,16 @@ _LOW_PRECISION_FLAGS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """The computer. `cpu_flags` are the instruction sets for INT8, bf16 and fp16; None if they cannot be read."""
+    """The computer. `cpu_flags` are the instruction sets for INT8, bf16 and fp16; None if they cannot be read.
+
+    Attributes:
+        system: Operating system.
+        python: Version of Python.
+        cpu: Name of the CPU.
+        usable_cores: Cores that this process may use.
+        memory_bytes: Memory of the machine.
+        cpu_flags: Instruction sets.
+    """
 
     system: str
     python: str
@@ -46,7 +55,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class RuntimeReport:
-    """One runtime of the registry, and whether it works on this machine."""
+    """One runtime of the registry, and whether it works on this machine.
+
+    Attributes:
+        entry: The entry of the registry.
+        availability: Whether it works here.
+    """
 
     entry: RuntimeEntry
     availability: Availability
@@ -54,7 +68,12 @@ class RuntimeReport:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The machine and all runtimes of the registry."""
+    """The machine and all runtimes of the registry.
+
+    Attributes:
+        machine: The computer.
+        runtimes: Each runtime.
+    """
 
     machine: Machine
     runtimes: tuple[RuntimeReport, ...]
