@@ -85,9 +85,9 @@ def open_variants(
     with ExitStack() as stack:
         opened: list[OpenVariant | Row] = []
         for index, variant in enumerate(variants):
-            progress("opening engines", index, len(variants))
+            progress("opening sessions", index, len(variants))
             opened.append(_open_variant(bundle, variant, options, stack))
-        progress("opening engines", len(variants), len(variants))
+        progress("opening sessions", len(variants), len(variants))
         yield opened
 
 
@@ -146,9 +146,13 @@ def with_latency(
 ) -> list[Row]:
     """Adds latencies to `rows`, one for each entry of `opened`; all timed variants are run in turn."""
     sessions = [entry.session for entry in opened if is_timed(entry)]
-    progress("latency", 0, 1)
-    times = iter(measure_interleaved(sessions, rounds, warm_up, controls) if sessions else ())
-    progress("latency", 1, 1)
+
+    def on_round(done: int, total: int) -> None:
+        progress("timing rounds", done, total)
+
+    times = iter(measure_interleaved(sessions, rounds, warm_up, controls, on_round) if sessions else ())
+    if sessions:
+        on_round(warm_up + rounds, warm_up + rounds)
     pairs = zip(rows, opened, strict=True)
     return [_row_with_latency(row, next(times)) if is_timed(entry) else _not_timed(row) for row, entry in pairs]
 

@@ -24,6 +24,9 @@ class FormName(str, Enum):
     TRACED = "traced"
 
 
+LOADING_TORCH = "loading PyTorch"
+"""The stage of progress while the packages are imported that use PyTorch, which takes seconds."""
+
 JsonOption = Annotated[
     bool,
     typer.Option(
