@@ -190,6 +190,13 @@ def during(progress: StageProgress, stage: str) -> Iterator[None]:
 
 
 @contextmanager
+def stage_on_stderr(stage: str) -> Iterator[None]:
+    """Shows a stage of one step while the block runs, for work without other progress."""
+    with progress_on_stderr() as progress, during(progress, stage):
+        yield
+
+
+@contextmanager
 def named_steps(progress: StageProgress) -> Iterator[Callable[[str], None]]:
     """Yields a callback for work that names each of its steps as it begins; a step lasts until the next one."""
     current: list[str] = []

@@ -144,7 +144,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a network to INT8 within a limit on PSNR loss."""
-    from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     require_suffix(out, ".onnx")
     for file in (out, cache):
@@ -152,7 +152,7 @@ def calibrate(
             require_output_file(file)
     targets = read_targets(for_targets)
     with result_on_stdout(as_json) as show:
-        with progress_on_stderr() as progress, during(progress, "loading the calibration"):
+        with stage_on_stderr("loading the calibration"):
             from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file
             from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
             from sr_edge.calibration.config import timed_runtime

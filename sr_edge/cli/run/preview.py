@@ -100,12 +100,15 @@ def preview(
     from sr_edge.camera.preview.engines import EngineOption, SwitchableFrameUpscaler, engine_options
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
+    from sr_edge.cli.output import stage_on_stderr
     from sr_edge.model_sources import default_precision, open_frame_session
     from sr_edge.runtimes import preferred_runtime
 
     drop_policy = Policy.parse(policy)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
+        loading = resources.enter_context(ExitStack())
+        loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         bundle = resources.enter_context(opened_model(model, tile, input_range, channel_order))
         initial = EngineOption(runtime or preferred_runtime(), precision or default_precision(bundle), float_precision)
         upscaler = SwitchableFrameUpscaler(
@@ -121,6 +124,7 @@ def preview(
             controls,
         )
         resources.callback(upscaler.close)
+        loading.close()
         options = SourceOptions(ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s)
         frame_source = _preview_source(source, options, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)

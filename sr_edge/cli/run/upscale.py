@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,14 +134,15 @@ def upscale(
     as_json: JsonOption = False,
 ) -> None:
     """Upscale an image, a folder of images or a video."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
     video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)
-    with result_on_stdout(as_json) as show:
+    with result_on_stdout(as_json) as show, ExitStack() as loading:
+        loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         from sr_edge.model_sources import open_frame_session
         from sr_edge.runtimes import preferred_runtime
         from sr_edge.upscaler import Upscaler
@@ -149,19 +151,18 @@ def upscale(
         options = {"architecture": trust} if trust and name == "torch" else None
         with opened_model(model, tile, input_range, channel_order) as opened:
             job = plan_video_job(source, target, opened.manifest.card.scale, video) if video else None
-            with (
-                open_frame_session(
-                    opened,
-                    name,
-                    precision,
-                    device,
-                    float_precision=float_precision,
-                    threads=threads,
-                    slots=slots or (VIDEO_SLOTS if job else None),
-                    options=options,
-                ) as session,
-                progress_on_stderr() as progress,
-            ):
+            with open_frame_session(
+                opened,
+                name,
+                precision,
+                device,
+                float_precision=float_precision,
+                threads=threads,
+                slots=slots or (VIDEO_SLOTS if job else None),
+                options=options,
+            ) as session:
+                loading.close()
+                progress = loading.enter_context(progress_on_stderr())
                 started = time.perf_counter()
                 if job is not None:
                     outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
@@ -169,6 +170,7 @@ def upscale(
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
                 seconds = time.perf_counter() - started
+                loading.close()
         document = {"session": session.spec, "seconds": seconds, **outcome.document}
         show(document, "\n".join([*outcome.lines, _session_line(session.spec, seconds)]))
     if outcome.failure is not None:
