@@ -92,6 +92,16 @@ def _on_onnx_file(values: Values) -> str | None:
     return f"on {model}, which is a graph already: it is for PyTorch networks, which are traced" if is_graph else None
 
 
+def _on_bundle(values: Values) -> str | None:
+    model = values["model"]
+    is_bundle = model is not None and source_kind(model) is SourceKind.BUNDLE
+    return f"on {model}, a bundle, whose manifest contains it" if is_bundle else None
+
+
+def _if_nothing_is_timed(values: Values) -> str | None:
+    return "with --runtime none, which times no layers" if values["runtime"] == "none" else None
+
+
 def _without_originals(values: Values) -> str | None:
     return None if values["hr"] is not None else "without --hr, the originals of these images"
 
@@ -143,6 +153,10 @@ UNUSED = (
     Unused(("compare",), "tolerance", _if_layers_are_not_compared, lambda value: value is not None),
     Unused(("deploy", "export"), "form", _on_onnx_file, _is_traced),
     Unused(("export",), "dynamic", _on_onnx_file),
+    Unused(("calibrate",), "scale", _on_bundle),
+    Unused(("calibrate",), "input_range", _on_bundle),
+    Unused(("calibrate",), "channel_order", _on_bundle, lambda value: value != "rgb"),
+    Unused(("calibrate",), "threads", _if_nothing_is_timed),
     Unused(("deploy", "evaluate"), "lr", _without_originals),
     Unused(("stream",), "pace", _if_source_keeps_time),
     Unused(("stream",), "give_up_s", _if_nothing_can_be_lost, lambda value: value is not None),

@@ -112,9 +112,9 @@ def compile(  # the command's name
             timing_cache=timing_cache,
         )
         config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
-        with progress_on_stderr() as progress, open_deployed(bundle) as opened:
-            with during(progress, f"building an engine for {runtime}"):
-                stored = compile_bundle(opened, config, progress=progress, on_event=print_line)
+        stage = f"building an engine for {runtime}"
+        with progress_on_stderr() as progress, during(progress, stage), open_deployed(bundle) as opened:
+            stored = compile_bundle(opened, config, progress=progress, on_event=print_line)
         if out is not None:
             with whole_file(out) as unfinished:
                 shutil.copyfile(stored.path, unfinished)

@@ -110,6 +110,13 @@ def train(
         document = read_recipe(recipe) if recipe else {}
         document.update({name: value for name, value in overrides.items() if value is not None})
         settings = recipe_from_document(document, str(recipe or "recipe"))
+        if vgg is not None and not settings.perceptual_weight:
+            raise UsageError(
+                "--vgg has no effect without a perceptual loss in the recipe",
+                found=vgg,
+                wanted="a recipe with perceptual_weight",
+                remedy="leave --vgg out",
+            )
         start = _start(model, scale, weights, from_bundled)
         with _progress(is_first_process()) as (progress, on_event):
             report = train_model(
