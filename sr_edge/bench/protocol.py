@@ -107,10 +107,10 @@ def open_variants(
             if isinstance(request, Row):
                 opened.append(request)
                 continue
-            progress("opening engines", sum(isinstance(entry, OpenVariant) for entry in opened), total)
+            progress("opening sessions", sum(isinstance(entry, OpenVariant) for entry in opened), total)
             opened.append(_open_variant(bundle, variant, request, stack))
         if total:
-            progress("opening engines", total, total)
+            progress("opening sessions", total, total)
         yield opened
 
 
@@ -185,9 +185,13 @@ def with_latency(
 ) -> list[Row]:
     """Adds latencies to `rows`, one for each entry of `opened`; all timed variants are run in turn."""
     sessions = [entry.session for entry in opened if is_timed(entry)]
-    progress("latency", 0, 1)
-    times = iter(measure_interleaved(sessions, rounds, warm_up, controls) if sessions else ())
-    progress("latency", 1, 1)
+
+    def on_round(done: int, total: int) -> None:
+        progress("timing rounds", done, total)
+
+    times = iter(measure_interleaved(sessions, rounds, warm_up, controls, on_round) if sessions else ())
+    if sessions:
+        on_round(warm_up + rounds, warm_up + rounds)
     pairs = zip(rows, opened, strict=True)
     return [_row_with_latency(row, next(times)) if is_timed(entry) else _not_timed(row) for row, entry in pairs]
 

@@ -16,6 +16,7 @@ from sr_edge.cli.config_file import with_config
 from sr_edge.cli.error_document import current_state
 from sr_edge.cli.model_argument import AUTO
 from sr_edge.cli.options import shown_name
+from sr_edge.cli.unused_options import SEPARATORS, require_effect
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind
 from sr_edge.spec import Precision
@@ -34,8 +35,6 @@ _NAMES_OR_FILES = frozenset(("model", "first", "second"))
 """Inputs that may also be the name of a model, with which a folder of that name has nothing to do."""
 
 _NO_FILES = ("-", "null")
-_SUFFIX_SEPARATORS = "@:="
-"""What separates a file from a precision, a runtime, or a share of the weights."""
 
 
 class CheckedCommand(TyperCommand):
@@ -69,7 +68,8 @@ def checking_values(command: Callable[..., None]) -> Callable[..., None]:
     """Wraps a command so that it raises UsageError before it starts where values cannot be meant.
 
     These are a model in place of the source and the reverse; an output that is one of the inputs or inside of it, or
-    inside a bundle; two equal outputs; a NaN; and a precision for the operators that are not quantized without INT8.
+    inside a bundle; two equal outputs; a NaN; a precision for the operators that are not quantized without INT8; and
+    every other option that has no effect beside the others (`sr_edge.cli.unused_options`).
 
     Raises:
         TypeError: A path of the command is neither among INPUTS nor among OUTPUTS.
@@ -84,6 +84,7 @@ def checking_values(command: Callable[..., None]) -> Callable[..., None]:
         _require_numbers(command, values)
         _require_quantized(values)
         _require_separate_outputs(command, values)
+        require_effect(command, values)
         command(**values)
 
     return checked
@@ -195,7 +196,7 @@ def _inputs(name: str, value: Any) -> Iterator[Path]:
     if isinstance(value, Path):
         yield from _existing([value])
     for text in [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else ():
-        ends = [index for index, character in enumerate(text) if character in _SUFFIX_SEPARATORS]
+        ends = [index for index, character in enumerate(text) if character in SEPARATORS]
         for path in _existing(Path(text[:end]) for end in (*ends, len(text)) if text[:end]):
             if not (name in _NAMES_OR_FILES and path.is_dir() and not is_bundle_folder(path)):
                 yield path

@@ -24,6 +24,12 @@ class FormName(str, Enum):
     TRACED = "traced"
 
 
+LOADING_TORCH = "loading PyTorch"
+"""The stage of progress while the packages are imported that use PyTorch, which takes seconds."""
+
+LOADING_MEASUREMENTS = "loading the measurements"
+"""The same for the packages that measure and compare models."""
+
 JsonOption = Annotated[
     bool,
     typer.Option(

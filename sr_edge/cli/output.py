@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -16,9 +16,12 @@ from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.progress import ProgressColumn
 
 PIPE_WIDTH = 200
 SHOWN_WARNINGS = 4
+BAR_FROM_WIDTH = 76
+"""The width of a terminal on which a line of progress has room for a bar."""
 
 
 class ShowResult(Protocol):
@@ -98,31 +101,77 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 
 @contextmanager
 def progress_on_stderr() -> Iterator[StageProgress]:
-    """Yields `report(stage, done, total)`, which shows one bar per stage on a terminal, and else one line per stage."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    """Yields `report(stage, done, total)`: on a terminal each stage has a bar until it is done, else a line.
+
+    A stage of one step is shown as a moving bar without numbers.
+    """
+    from rich.progress import Progress, TaskID
 
     console = console_on(sys.stderr)
-    name, left = TextColumn("{task.description}", markup=False), TextColumn("left", markup=False)
-    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), left)
+    is_live = is_live_terminal(sys.stderr)
     tasks: dict[str, TaskID] = {}
     state = current_state()
-    bars = Progress(*columns, console=console, disable=not is_live_terminal(sys.stderr))
+    bars = Progress(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
     def report(stage: str, done: int, total: int) -> None:
         state.stage = stage
+        steps = total if total > 1 else None
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total, completed=done)
-            if not is_live_terminal(sys.stderr):
+            tasks[stage] = bars.add_task(stage, total=steps, completed=done)
+            if not is_live:
                 print_line(f"{stage} ...")
-        bars.update(tasks[stage], completed=done, total=total)
+        bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
 
     with bars:
         yield report
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """The columns of a bar; a narrow terminal has no room for the bar itself."""
+    from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.table import Column
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        """Steps done of all, and the time left; empty for a stage of one step."""
+
+        def render(self, task: Task) -> Text:
+            if task.total is None:
+                return Text()
+            return Text.assemble(f"{task.completed:.0f}/{task.total:.0f} ", Remaining().render(task), " left")
+
+    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    bar = [BarColumn(bar_width=16)] if width >= BAR_FROM_WIDTH else []
+    return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count()]
+
+
+@contextmanager
+def during(progress: StageProgress, stage: str) -> Iterator[None]:
+    """Shows a stage of one step while the block runs."""
+    progress(stage, 0, 1)
+    yield
+    progress(stage, 1, 1)
+
+
+@contextmanager
+def stage_on_stderr(stage: str) -> Iterator[None]:
+    """Shows a stage of one step while the block runs, for work without other progress."""
+    with progress_on_stderr() as progress, during(progress, stage):
+        yield
+
+
+@contextmanager
+def named_steps(progress: StageProgress) -> Iterator[Callable[[str], None]]:
+    """Yields a callback for work that names each of its steps as it begins; a step lasts until the next one."""
+    current: list[str] = []
+
+    def begin(step: str) -> None:
+        if current:
+            progress(current.pop(), 1, 1)
+        progress(step, 0, 1)
+        current.append(step)
+
+    yield begin
+    if current:
+        progress(current[0], 1, 1)

@@ -34,6 +34,11 @@ class NetworkChoice:
     bake: Mapping[str, float] = field(default_factory=dict)
     channel_order: str = "rgb"
 
+    @property
+    def shown_name(self) -> str:
+        """The network as messages name it: the model, the function, or the file of weights."""
+        return self.model or self.arch or str(self.weights or "the network")
+
     def torch_options(self) -> tuple[str, ...]:
         """The options given that apply to PyTorch networks only."""
         given = {

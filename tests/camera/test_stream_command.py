@@ -343,17 +343,26 @@ def test_the_live_line_and_the_summary() -> None:
     text = summary(a_report())
     assert text.startswith("1 frames in, 1 out in ")
     assert "2 dropped, 1 failed" in text
-    assert "model: 1 of 1 frames, latency ms: p50 12.0, p95 12.0, p99 12.0, longest 12.0" in text
+    assert "model: 1 of 1 frames\nmodel latency ms: p50 12.0, p95 12.0, p99 12.0, longest 12.0" in text
     assert text.endswith("the source was opened again 1 times")
 
 
 def test_frames_of_the_model_and_bicubic_ones_are_apart() -> None:
     report = a_report(("model", "bicubic", "bicubic"))
     assert "model 1 of 3, p50 12 ms | bicubic 2 of 3, p50 12 ms" in live_line(report)
-    assert [line.partition(",")[0] for line in summary(report).splitlines()[2:4]] == [
-        "model: 1 of 3 frames",
-        "bicubic: 2 of 3 frames",
-    ]
+    lines = summary(report).splitlines()
+    assert [line for line in lines if " of " in line] == ["model: 1 of 3 frames", "bicubic: 2 of 3 frames"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_narrow_line_shows_the_slowest_stages() -> None:
+    statistics = StreamStatistics()
+    for name, duration_ms in (("wait", 1.0), ("prepare", 2.0), ("infer", 90.0), ("finish", 3.0)):
+        statistics.record_stage(name, duration_ms)
+    report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
+    for width, names in ((40, ["infer"]), (50, ["infer", "finish"]), (None, ["wait", "prepare", "infer", "finish"])):
+        stages = live_line(report, width=width, with_stages=True).split(" | ")[-1 if width else -2]
+        assert stages.removesuffix(" ms").split()[::2] == names
 
 
 @pytest.mark.parametrize("with_stages", [False, True])
@@ -363,7 +372,7 @@ def test_the_live_line_fits_and_cuts_no_part(width: int, with_stages: bool) -> N
     parts = live_line(report, readings, width, with_stages).split(" | ")
     assert len(" | ".join(parts)) <= width
     whole = live_line(report, readings, with_stages=with_stages).split(" | ")
-    assert parts == [part for part in whole if part in parts]
+    assert parts == [part for part in whole if part in parts], "no part is cut, and their order is kept"
     assert parts[0] == "in 30.0/s out 30.0/s"
 
 

@@ -244,7 +244,7 @@ def test_ctrl_c_while_a_file_is_written_leaves_nothing(
 def test_ctrl_c_after_the_bundle_was_written_keeps_it_whole(
     sr_edge: SrEdge, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt_at("opening engines", monkeypatch)
+    interrupt_at("opening sessions", monkeypatch)
     out = tmp_path / "tiny.sredge"
     assert sr_edge("deploy", *TINY, *ON_CPU, "--images", pictures, "-o", out).code == 130
     assert sr_edge("inspect", out).code == 0

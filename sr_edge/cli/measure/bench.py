@@ -16,6 +16,7 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import (
+    LOADING_MEASUREMENTS,
     AllOption,
     AnyIoOption,
     DeviceOption,
@@ -62,29 +63,30 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, memory and fidelity of a bundle."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
     if csv is not None:
         require_output_file(csv)
     with result_on_stdout(as_json) as show:
-        from rich.console import Group
-
-        from sr_edge.bench import (
-            OpenOptions,
-            bench_bundle,
-            choose_precisions,
-            choose_runtimes,
-            csv_report,
-            golden_patches,
-            rich_report,
-            variants_of,
-            with_recommendation,
-            write_text,
-        )
-        from sr_edge.bench.tables import LEAST_IMPORTANT
-
         with progress_on_stderr() as progress:
+            with during(progress, LOADING_MEASUREMENTS):
+                from rich.console import Group
+
+                from sr_edge.bench import (
+                    OpenOptions,
+                    bench_bundle,
+                    choose_precisions,
+                    choose_runtimes,
+                    csv_report,
+                    golden_patches,
+                    rich_report,
+                    variants_of,
+                    with_recommendation,
+                    write_text,
+                )
+                from sr_edge.bench.tables import LEAST_IMPORTANT
+
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
             options = OpenOptions(device, io, threads, trust, controls)
             with opened_model(bundle, tile, input_range, channel_order) as opened:

@@ -10,6 +10,7 @@ import typer
 
 from sr_edge.cli.model_argument import AUTO, ChannelOrderOption, read_input_range
 from sr_edge.cli.options import (
+    LOADING_MEASUREMENTS,
     JsonOption,
     RandomWeightsOption,
     ScaleOption,
@@ -117,15 +118,16 @@ def compare(
     The exit code is 0 after a comparison, 1 if the PSNR is below --min-psnr or a model fails, and 2 for invalid
     arguments.
     """
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
     if picture is not None:
         require_output_file(picture)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bench.compare.compared_models import ComparisonOptions
-        from sr_edge.bench.compare.comparison import ComparePlan, compare_models
-        from sr_edge.spec import TileSpec
+        with stage_on_stderr(LOADING_MEASUREMENTS):
+            from sr_edge.bench.compare.compared_models import ComparisonOptions
+            from sr_edge.bench.compare.comparison import ComparePlan, compare_models
+            from sr_edge.spec import TileSpec
 
         plan = ComparePlan(images, patches, TileSpec.parse(tile) if tile else None, picture, layers, tolerance)
         options = ComparisonOptions(

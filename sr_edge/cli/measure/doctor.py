@@ -17,12 +17,13 @@ MARK = "*"
 
 def doctor(as_json: JsonOption = False) -> None:
     """Report which runtimes and devices work on this machine."""
-    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr
 
     with result_on_stdout(as_json) as show:
-        from sr_edge.runtimes import diagnose
+        with stage_on_stderr("trying the runtimes"):
+            from sr_edge.runtimes import diagnose
 
-        diagnosis = diagnose()
+            diagnosis = diagnose()
         show(diagnosis, _readable(diagnosis))
 
 

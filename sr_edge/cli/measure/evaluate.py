@@ -17,6 +17,7 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import (
+    LOADING_MEASUREMENTS,
     DeviceOption,
     JsonOption,
     LrOption,
@@ -45,23 +46,24 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure PSNR and SSIM of a bundle on test images."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     controls = read_settings(settings)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bench import (
-            OpenOptions,
-            bench_bundle,
-            choose_precisions,
-            choose_runtimes,
-            files_without_image,
-            pair_files,
-            rich_report,
-            variants_of,
-        )
-        from sr_edge.bench.tables import LEAST_IMPORTANT
-
         with progress_on_stderr() as progress:
+            with during(progress, LOADING_MEASUREMENTS):
+                from sr_edge.bench import (
+                    OpenOptions,
+                    bench_bundle,
+                    choose_precisions,
+                    choose_runtimes,
+                    files_without_image,
+                    pair_files,
+                    rich_report,
+                    variants_of,
+                )
+                from sr_edge.bench.tables import LEAST_IMPORTANT
+
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
             options = OpenOptions(device, threads=threads, trusted_architecture=trust, controls=controls)
             with opened_model(bundle, tile, input_range, channel_order) as opened:

@@ -13,7 +13,14 @@ from sr_edge.cli.model_argument import (
     RunnableArgument,
     opened_model,
 )
-from sr_edge.cli.options import DeviceOption, JsonOption, PrecisionsOption, RuntimesOption, TrustOption
+from sr_edge.cli.options import (
+    LOADING_MEASUREMENTS,
+    DeviceOption,
+    JsonOption,
+    PrecisionsOption,
+    RuntimesOption,
+    TrustOption,
+)
 from sr_edge.errors import EngineError
 
 if TYPE_CHECKING:
@@ -34,12 +41,13 @@ def selftest(
     as_json: JsonOption = False,
 ) -> None:
     """Verify the golden frames of a bundle on this machine."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     with result_on_stdout(as_json) as show:
-        from sr_edge.bench import OpenOptions, choose_precisions, choose_runtimes, self_test_bundle, variants_of
-
         with progress_on_stderr() as progress:
+            with during(progress, LOADING_MEASUREMENTS):
+                from sr_edge.bench import OpenOptions, choose_precisions, choose_runtimes, self_test_bundle, variants_of
+
             chosen = choose_runtimes(runtimes), choose_precisions(precisions)
             with opened_model(bundle, tile, input_range, channel_order) as opened:
                 opened.verify()

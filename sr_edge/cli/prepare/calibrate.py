@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sr_edge.calibration import CalibratedFile, CalibrationReport, HeldOut
+    from sr_edge.calibration.data.patch import Batch
     from sr_edge.cli.prepare.float_graph import FloatGraph
+    from sr_edge.spec import StageProgress
 
 
 OutputOption = Annotated[
@@ -142,7 +144,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a network to INT8 within a limit on PSNR loss."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     require_suffix(out, ".onnx")
     for file in (out, cache):
@@ -150,11 +152,12 @@ def calibrate(
             require_output_file(file)
     targets = read_targets(for_targets)
     with result_on_stdout(as_json) as show:
-        from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file, calibration_patches
-        from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
-        from sr_edge.calibration.config import timed_runtime
-        from sr_edge.cli.prepare.float_graph import float_graph
-        from sr_edge.model_sources import NetworkChoice
+        with stage_on_stderr("loading the calibration"):
+            from sr_edge.calibration import Budget, CalibrationConfig, calibrate_file
+            from sr_edge.calibration.calibrated_file import cache_beside, choose_activation_type
+            from sr_edge.calibration.config import timed_runtime
+            from sr_edge.cli.prepare.float_graph import float_graph
+            from sr_edge.model_sources import NetworkChoice
 
         config = CalibrationConfig(
             Budget(max_drop_db, latency_target),
@@ -176,8 +179,7 @@ def calibrate(
                 calibrate_file,
                 graph.path,
                 out,
-                calibration_patches(images, graph.tile, patches, channels=graph.channels, warn=warnings.append),
-                _held_out(graph, images, hr, warnings.append),
+                *_patches(graph, images, hr, patches, warnings.append, progress),
                 replace(config, input_range=graph.input_range),
                 cache=cache,
                 recalibrate=recalibrate,
@@ -208,6 +210,23 @@ def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: boo
 
 def _modified_ns(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.exists() else None
+
+
+def _patches(
+    graph: FloatGraph,
+    images: Path,
+    hr: Path | None,
+    count: int,
+    warn: Callable[[str], None],
+    progress: StageProgress,
+) -> tuple[Sequence[Batch], list[HeldOut]]:
+    """The patches to calibrate with, and those to measure the loss on."""
+    from sr_edge.calibration import calibration_patches
+    from sr_edge.cli.output import during
+
+    with during(progress, "reading images"):
+        patches = calibration_patches(images, graph.tile, count, channels=graph.channels, warn=warn)
+        return patches, _held_out(graph, images, hr, warn)
 
 
 def _held_out(graph: FloatGraph, images: Path, hr: Path | None, warn: Callable[[str], None]) -> list[HeldOut]:

@@ -90,7 +90,7 @@ def compile(  # the command's name
     as_json: JsonOption = False,
 ) -> None:
     """Build a bundle's TensorRT engine for this GPU."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     for file in (out, timing_cache):
         if file is not None:
@@ -112,7 +112,8 @@ def compile(  # the command's name
             timing_cache=timing_cache,
         )
         config = CompileConfig(flavour_named(runtime), options, io, device, trust_engine)
-        with progress_on_stderr() as progress, open_deployed(bundle) as opened:
+        stage = f"building an engine for {runtime}"
+        with progress_on_stderr() as progress, during(progress, stage), open_deployed(bundle) as opened:
             stored = compile_bundle(opened, config, progress=progress, on_event=print_line)
         if out is not None:
             with whole_file(out) as unfinished:

@@ -11,6 +11,7 @@ import typer
 
 from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
+    LOADING_TORCH,
     AllOption,
     ArchOption,
     BakeOption,
@@ -127,29 +128,33 @@ def deploy(
     as_json: JsonOption = False,
 ) -> None:
     """Export, calibrate, verify and time a model in one step."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     constants, targets = read_settings(bake), read_targets(for_targets)
     if out is not None:
         require_output(out)
     with result_on_stdout(as_json) as show:
-        from sr_edge.bench import choose_precisions, choose_runtimes
-        from sr_edge.bench.tables import LEAST_IMPORTANT
-        from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
-        from sr_edge.deploy import DeployPlan, deploy_network
-        from sr_edge.deploy.plan import require_quantization_options, require_timed_runtime
-        from sr_edge.export import Form
-        from sr_edge.model_sources import NetworkChoice, load_network
+        from sr_edge.model_sources import NetworkChoice
 
         choice = NetworkChoice(
             model, scale, weights, random_weights, arch, input_range, tuple(blend), constants, channel_order
         )
         with progress_on_stderr() as progress:
+            with during(progress, LOADING_TORCH):
+                from sr_edge.bench import choose_precisions, choose_runtimes
+                from sr_edge.bench.tables import LEAST_IMPORTANT
+                from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
+                from sr_edge.deploy import DeployPlan, deploy_network
+                from sr_edge.deploy.plan import require_quantization_options, require_timed_runtime
+                from sr_edge.export import Form
+                from sr_edge.model_sources import load_network
+
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
             require_quantization_options(chosen_precisions, method, include, exclude, max_drop_db)
             if passes is PassChoice.MEASURED:
                 require_timed_runtime(chosen_runtimes)
-            network = load_network(choice, requested_tile(tile))
+            with during(progress, f"loading {choice.shown_name}"):
+                network = load_network(choice, requested_tile(tile))
             plan = DeployPlan(
                 tile=chosen_tile(tile, network, progress),
                 runtimes=chosen_runtimes,

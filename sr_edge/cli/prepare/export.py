@@ -13,6 +13,7 @@ import typer
 from sr_edge.cli.checks import require_suffix
 from sr_edge.cli.model_argument import ChannelOrderOption, InputRangeOption
 from sr_edge.cli.options import (
+    LOADING_TORCH,
     ArchOption,
     BakeOption,
     BlendOption,
@@ -122,27 +123,32 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a network to ONNX and verify the result."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import named_steps, progress_on_stderr, result_on_stdout
 
     require_suffix(out, ".onnx")
     require_output_file(out)
     constants, targets = read_settings(bake), read_targets(for_targets)
     with result_on_stdout(as_json) as show:
-        from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
-        from sr_edge.export import Form, export_onnx
-        from sr_edge.export.passes.speed_passes import passes_for_all_targets
-        from sr_edge.model_sources import NetworkChoice, load_network
-        from sr_edge.models.tiles.tile_safety import overlap_note, with_tile_needs
+        from sr_edge.model_sources import NetworkChoice
         from sr_edge.spec import PassChoice, Precision
 
         choice = NetworkChoice(
             model, scale, weights, random_weights, arch, input_range, tuple(blend), constants, channel_order
         )
-        with progress_on_stderr() as progress:
+        with progress_on_stderr() as progress, named_steps(progress) as begin:
+            begin(LOADING_TORCH)
+            from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
+            from sr_edge.export import Form, export_onnx
+            from sr_edge.export.passes.speed_passes import passes_for_all_targets
+            from sr_edge.model_sources import load_network
+            from sr_edge.models.tiles.tile_safety import overlap_note, with_tile_needs
+
+            begin(f"loading {choice.shown_name}")
             network = load_network(choice, requested_tile(tile))
             tile_size = chosen_tile(tile, network, progress)
             remarks: list[str] = []
             if tile_needs:
+                begin("measuring the effect of tiles")
                 network = with_tile_needs(network, tile_size)
                 remarks.append(overlap_note(network.card.tile_needs))
             report = export_onnx(
@@ -156,7 +162,7 @@ def export(
                 passes=passes_for_all_targets(PassChoice(passes.value)) if passes else None,
                 targets=targets,
                 patches=_photographs(images, tile_size, network.card.channels, remarks.append),
-                progress=lambda step: progress(step, 1, 1),
+                progress=begin,
             )
         report = replace(report, remarks=(*network.remarks, *report.remarks, *filter(None, remarks)))
         show(report, _readable(report, targets))
@@ -192,8 +198,7 @@ def _readable(report: ExportReport, targets: Sequence[str]) -> str:
             f"fp16 against fp32, in float16 arithmetic: {report.float16.psnr_db:.1f} dB, costs "
             f"{report.float16.loss_db:.3f} dB on photographs and flat pictures ({LOSS_BOUND_DB:g} allowed)"
         )
-    if targets:
-        lines.append(f"no rule for {', '.join(targets)} refuses it")
+    lines += [f"{target}: accepted: {report.nodes} nodes" for target in targets]
     if card.controls:
         lines.append(f"controls: {', '.join(map(str, card.controls))}")
     if card.random_weights:

@@ -127,12 +127,15 @@ def _from_bundle(path: Path, tile: str | None) -> Iterator[FloatGraph]:
 
 
 def _exported(choice: NetworkChoice, tile: str | None, path: Path, progress: StageProgress) -> FloatGraph:
+    from sr_edge.cli.output import named_steps
     from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
     from sr_edge.export import export_best_form
     from sr_edge.model_sources import load_network
 
-    network = load_network(choice, requested_tile(tile))
-    chosen = chosen_tile(tile, network, progress)
-    report = export_best_form(network, chosen, path, progress=lambda step: progress(step, 1, 1))
+    with named_steps(progress) as begin:
+        begin(f"loading {choice.shown_name}")
+        network = load_network(choice, requested_tile(tile))
+        chosen = chosen_tile(tile, network, progress)
+        report = export_best_form(network, chosen, path, progress=begin)
     remarks = (*network.remarks, report.form_reason, *report.remarks)
     return FloatGraph(path, chosen, network.card.channels, remark="; ".join(filter(None, remarks)))

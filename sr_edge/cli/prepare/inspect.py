@@ -33,7 +33,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Verify and show the contents of a bundle or ONNX file."""
-    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr
     from sr_edge.model_sources import SourceKind, source_kind
 
     targets = read_targets(for_targets)
@@ -43,9 +43,10 @@ def inspect(
         inspect_onnx(model, targets, tile, input_range, channel_order, as_json)
         return
     with result_on_stdout(as_json) as show, opened_model(model, tile, input_range, channel_order) as opened:
-        opened.verify()
-        sizes = {file: (opened.folder / file).stat().st_size for file in opened.manifest.digests()}
-        warnings = graph_warnings(opened, targets)
+        with stage_on_stderr(f"checking {model.name}"):
+            opened.verify()
+            sizes = {file: (opened.folder / file).stat().st_size for file in opened.manifest.digests()}
+            warnings = graph_warnings(opened, targets)
         document = {"path": str(model), "manifest": opened.manifest, "bytes": sizes, "warnings": warnings}
         show(document, _readable(opened.manifest, sizes, warnings))
 

@@ -20,7 +20,7 @@ def inspect_onnx(
     path: Path, targets: Sequence[str], tile: str | None, input_range: str, channel_order: str, as_json: bool
 ) -> None:
     """Reads an ONNX file and prints its page."""
-    from sr_edge.cli.output import result_on_stdout, warning_lines
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr, warning_lines
     from sr_edge.model_sources import read_onnx_model
     from sr_edge.model_sources.onnx_bundle import bundle_of
     from sr_edge.model_sources.onnx_file.description import describe
@@ -28,11 +28,12 @@ def inspect_onnx(
     with result_on_stdout(as_json) as show:
         size = TileSpec.parse(tile) if tile else None
         white = read_input_range(input_range)
-        model = read_onnx_model(path, input_range=white, channel_order=channel_order, tile=size)
-        with bundle_of(model, size or model.default_tile) as bundle:
-            warnings = graph_warnings(bundle, targets)
-            description = describe(model)
-            remarks = bundle.remarks
+        with stage_on_stderr(f"checking {path.name}"):
+            model = read_onnx_model(path, input_range=white, channel_order=channel_order, tile=size)
+            with bundle_of(model, size or model.default_tile) as bundle:
+                warnings = graph_warnings(bundle, targets)
+                description = describe(model)
+                remarks = bundle.remarks
         lines = warning_lines(line for findings in warnings.values() for line in findings)
         document = {"path": str(path), "onnx": description, "remarks": remarks, "warnings": warnings}
         show(document, "\n".join([*_properties(description, remarks), *lines]))

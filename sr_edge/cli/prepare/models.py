@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import JsonOption
+from sr_edge.cli.options import LOADING_TORCH, JsonOption
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -23,21 +23,23 @@ FamiliesOption = Annotated[
 
 def models(families: FamiliesOption = False, as_json: JsonOption = False) -> None:
     """List the models, their sizes and their bundled weights."""
-    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr
 
     with result_on_stdout(as_json) as show:
         if families:
-            from sr_edge.installation import how_to_install
-            from sr_edge.models.loading.spandrel_networks import family_rows
-            from sr_edge.models.recognition.library import EXTRA, is_installed
+            with stage_on_stderr(LOADING_TORCH):
+                from sr_edge.installation import how_to_install
+                from sr_edge.models.loading.spandrel_networks import family_rows
+                from sr_edge.models.recognition.library import EXTRA, is_installed
 
-            families_known, installed, install = family_rows(), is_installed(), how_to_install(EXTRA)
+                families_known, installed, install = family_rows(), is_installed(), how_to_install(EXTRA)
             document = {"families": families_known, "spandrel": {"installed": installed, "install": install}}
             show(document, family_table(families_known, "" if installed else install))
         else:
-            from sr_edge.models import model_rows
+            with stage_on_stderr(LOADING_TORCH):
+                from sr_edge.models import model_rows
 
-            rows = model_rows()
+                rows = model_rows()
             show({"models": rows}, _table(rows))
 
 

@@ -54,14 +54,15 @@ def export_triton(
     as_json: JsonOption = False,
 ) -> None:
     """Write a bundle to a Triton model repository."""
-    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr
 
     plan = TritonOptions(backend, precision, float_precision, io, kind, instances, engine)
     with result_on_stdout(as_json) as show:
         from sr_edge.model_sources import open_deployed
         from sr_edge.serving.triton import write_triton_model
 
-        with open_deployed(bundle) as opened:
+        stage = f"writing {bundle.name}"
+        with open_deployed(bundle) as opened, stage_on_stderr(stage):
             model = write_triton_model(opened, repository, plan)
         show(model, _triton_text(model, repository))
 

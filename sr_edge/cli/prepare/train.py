@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.options import JsonOption, ThreadsOption, WeightsOption
+from sr_edge.cli.options import LOADING_TORCH, JsonOption, ThreadsOption, WeightsOption
 from sr_edge.cli.terminal import console_on, print_line
 from sr_edge.errors import UsageError
 from sr_edge.printable import one_line
@@ -93,7 +93,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a network on a folder of images. Training can be interrupted and resumed."""
-    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr
 
     overrides = {
         "steps": steps,
@@ -104,11 +104,19 @@ def train(
         "compile": compile_network or None,
     }
     with result_on_stdout(as_json) as show:
-        from sr_edge.training import is_first_process, read_recipe, recipe_from_document, train_model
+        with stage_on_stderr(LOADING_TORCH):
+            from sr_edge.training import is_first_process, read_recipe, recipe_from_document, train_model
 
         document = read_recipe(recipe) if recipe else {}
         document.update({name: value for name, value in overrides.items() if value is not None})
         settings = recipe_from_document(document, str(recipe or "recipe"))
+        if vgg is not None and not settings.perceptual_weight:
+            raise UsageError(
+                "--vgg has no effect without a perceptual loss in the recipe",
+                found=vgg,
+                wanted="a recipe with perceptual_weight",
+                remedy="leave --vgg out",
+            )
         start = _start(model, scale, weights, from_bundled)
         with _progress(is_first_process()) as (progress, on_event):
             report = train_model(

@@ -89,12 +89,15 @@ def preview(
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
     from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
+    from sr_edge.cli.output import stage_on_stderr
     from sr_edge.model_sources import EngineChoice, open_frame_session
 
     drop_policy = Policy.parse(policy)
     wish = EngineChoice.read(runtime, precision, float_precision, threads=threads)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
+        loading = resources.enter_context(ExitStack())
+        loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         bundle = resources.enter_context(opened_model(model, tile, input_range, channel_order))
         engine = chosen_engine(bundle, wish)
         initial = EngineOption(engine.runtime, engine.precision, engine.float_precision)
@@ -111,6 +114,7 @@ def preview(
             controls,
         )
         resources.callback(upscaler.close)
+        loading.close()
         options = SourceOptions(ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s)
         frame_source = _preview_source(source, options, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)

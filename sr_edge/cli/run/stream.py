@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_edge.camera.address import without_secrets
 from sr_edge.cli.interrupts import ending_on_signal, interruptible
 from sr_edge.cli.model_argument import (
     AUTO,
@@ -136,7 +137,7 @@ def stream(
     from sr_edge.camera.flow.drop_policy import policy_for
     from sr_edge.camera.sources.ffmpeg import frame_rate
     from sr_edge.camera.sources.wrappers import CheckedSource
-    from sr_edge.cli.output import result_on_stdout
+    from sr_edge.cli.output import result_on_stdout, stage_on_stderr
     from sr_edge.cli.run.stream_display import Display, StreamTitle
     from sr_edge.model_sources import EngineChoice
 
@@ -158,10 +159,15 @@ def stream(
         codec, read_pairs(encode), parse_pixel_format(pixel_format), give_up_s, on_event=event_log.record
     )
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
+        loading = resources.enter_context(ExitStack())
+        loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         engines = _Engines(resources, EngineChoice.read(runtime, precision, float_precision, device, threads, slots))
         session = engines.open(model, tile, input_range, channel_order)
         fallback_session = routing.fallback_session(engines)
+        loading.close()
+        loading.enter_context(stage_on_stderr(f"opening {without_secrets(source)}"))
         opened = interruptible(lambda: open_source(source, source_options))
+        loading.close()
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
         upscaler = frame_upscaler_for(session, used_policy, controls)

@@ -119,11 +119,12 @@ def live_line(
         width: characters of a line. What does not fit is left out, the least important first; None for no limit.
         with_stages: whether the median times of the stages are wanted as well.
     """
+    rates = f"in {report.recent_fps_in:.1f}/s out {report.recent_fps_out:.1f}/s"
     parts = [
-        (0, f"in {report.recent_fps_in:.1f}/s out {report.recent_fps_out:.1f}/s"),
+        (0, rates),
         (2, f"dropped {report.dropped}" + (f" failed {report.failed}" if report.failed else "")),
         *((3, text) for text in _live_latencies(report)),
-        (1, _stages(report) if with_stages else ""),
+        (1, _stages(report, width and width - len(rates) - len(" | ")) if with_stages else ""),
         (4, f"queue {report.queued}"),
     ]
     if readings is not None and readings.temperature_c is not None:
@@ -162,10 +163,8 @@ def summary(report: StreamReport, title: StreamTitle | None = None) -> str:
         f"{report.frames_in} frames in, {report.frames_out} out in {report.seconds:.1f} s ({report.fps_out:.1f}/s)",
         f"{report.dropped} dropped, {report.failed} failed, {report.unreadable_packets} packets unreadable",
     ]
-    lines += [
-        f"{name}: {times.count} of {report.frames_out} frames, latency ms: {_percentiles(times)}"
-        for name, times in report.latencies.items()
-    ]
+    for name, times in report.latencies.items():
+        lines += [f"{name}: {times.count} of {report.frames_out} frames", f"{name} latency ms: {_percentiles(times)}"]
     lines += [f"{name} ms: {_percentiles(times)}" for name, times in report.stages.items()]
     if report.fallback_switches:
         lines.append(f"{report.fallback_switches} switches between model and fallback")
@@ -180,9 +179,13 @@ def _size(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _stages(report: StreamReport) -> str:
-    times = [f"{name} {times.p50_ms:.1f}" for name, times in report.stages.items() if name != "source"]
-    return f"{' '.join(times)} ms" if times else ""
+def _stages(report: StreamReport, width: int | None) -> str:
+    """The median times of the stages; of the slowest ones if there is no room for all."""
+    stages = {name: f"{name} {times.p50_ms:.1f}" for name, times in report.stages.items() if name != "source"}
+    kept = sorted(stages, key=lambda name: -report.stages[name].p50_ms)
+    while kept and width is not None and len(" ".join(stages[name] for name in kept)) + len(" ms") > width:
+        kept.pop()
+    return f"{' '.join(text for name, text in stages.items() if name in kept)} ms" if kept else ""
 
 
 def _percentiles(times: LatencySummary) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -134,14 +135,15 @@ def upscale(
     as_json: JsonOption = False,
 ) -> None:
     """Upscale an image, a folder of images or a video."""
-    from sr_edge.cli.output import progress_on_stderr, result_on_stdout
+    from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
     video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)
-    with result_on_stdout(as_json) as show:
+    with result_on_stdout(as_json) as show, ExitStack() as loading:
+        loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         from sr_edge.model_sources import EngineChoice, open_engine
         from sr_edge.upscaler import Upscaler
 
@@ -152,7 +154,9 @@ def upscale(
             job = plan_video_job(source, target, opened.manifest.card.scale, video) if video else None
             engine = chosen_engine(opened, choice)
             options = {"architecture": trust} if trust and engine.runtime == "torch" else None
-            with open_engine(opened, engine, options) as session, progress_on_stderr() as progress:
+            with open_engine(opened, engine, options) as session:
+                loading.close()
+                progress = loading.enter_context(progress_on_stderr())
                 started = time.perf_counter()
                 if job is not None:
                     outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
@@ -160,6 +164,7 @@ def upscale(
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
                 seconds = time.perf_counter() - started
+                loading.close()
         document = {"engine": engine, "session": session.spec, "seconds": seconds, **outcome.document}
         show(document, "\n".join([*outcome.lines, _session_line(session.spec, seconds)]))
     if outcome.failure is not None:

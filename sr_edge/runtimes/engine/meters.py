@@ -162,7 +162,11 @@ def measure_latency(
 
 
 def measure_interleaved(
-    sessions: Sequence[Session], rounds: int = 20, warm_up: int = 3, controls: Controls | None = None
+    sessions: Sequence[Session],
+    rounds: int = 20,
+    warm_up: int = 3,
+    controls: Controls | None = None,
+    on_round: Callable[[int, int], None] | None = None,
 ) -> list[list[StageTimes]]:
     """Runs the sessions in turn, A, B, A, B, ...; returns the times of every timed run, by session and round.
 
@@ -171,10 +175,13 @@ def measure_interleaved(
         rounds: timed runs of each session.
         warm_up: untimed runs of each session before them.
         controls: values of the network's controls.
+        on_round: called before each round with the number of rounds done and of all, warm-up rounds included.
     """
     frames = [random_tile(session.spec.tile, session.spec.io, session.spec.channels) for session in sessions]
     times: list[list[StageTimes]] = [[] for _ in sessions]
     for index in range(warm_up + require_runs(rounds)):
+        if on_round is not None:
+            on_round(index, warm_up + rounds)
         for session, tile, samples in zip(sessions, frames, times, strict=True):
             sample = session.run_staged(tile, controls)[1]
             if index >= warm_up:

@@ -56,6 +56,14 @@ def test_an_unknown_degradation(sr_edge: SrEdge, request_of: Any) -> None:
     assert outcome.code == 2 and "'snow'" in outcome.error and "bicubic, blind-gaussian, realnet" in outcome.error
 
 
+def test_weights_for_a_loss_that_the_recipe_does_not_have_are_refused(
+    sr_edge: SrEdge, request_of: Any, tmp_path: Path
+) -> None:
+    outcome = sr_edge(*request_of("convnet-tiny", 2), "--vgg", tmp_path / "recipe.json")
+    assert outcome.code == 2 and "--vgg" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_picture_cut_short_is_skipped_counted_and_named(
     sr_edge: SrEdge, request_of: Any, pictures: Path, tmp_path: Path
 ) -> None:
