@@ -16,7 +16,7 @@ from pathlib import Path
 from sr_edge.bench.protocol import OpenOptions
 from sr_edge.bench.rows import BenchReport, Row
 from sr_edge.bundle import Bundle, RecommendedEngine
-from sr_edge.runtimes import RUNTIMES, Spread, availability, find_entry
+from sr_edge.runtimes import Spread, availability, find_entry, runtime_names
 from sr_edge.runtimes.measure.recommendations import fingerprint_of, store_recommendations
 from sr_edge.runtimes.variants import Variant, can_run, variants_of
 from sr_edge.spec import Precision
@@ -105,13 +105,18 @@ def recommended_engines(
 
     Args:
         report: The benchmark from which `recommend` derived them.
-        recommendations: Those of `recommend`; a runtime without a recommended variant is left out.
+        recommendations: Those of `recommend`; a runtime without a recommended variant is left out, and torch for a
+            network of the user's own code, which runs only where the user trusts that code.
         max_drop_db: The loss that was allowed.
         measured_by: The command, "deploy" or "bench".
         threads: The number of threads of the measurement.
     """
     rows = {row.variant: row for row in report.rows}
-    chosen = [(each, rows[each.variant]) for each in recommendations if each.variant]
+    chosen = [
+        (each, rows[each.variant])
+        for each in recommendations
+        if each.variant and not _needs_trust(each.variant, report.card.name)
+    ]
     return tuple(
         RecommendedEngine(
             row.variant.runtime,
@@ -169,7 +174,7 @@ def _why_not_kept(bundle: Bundle, report: BenchReport, options: OpenOptions, adv
         return advice[0].summary if advice else "nothing was timed"
     if options.io is not None or options.controls:
         return "it was measured with --io or --set"
-    names = [entry.name for entry in RUNTIMES if availability(entry.name).works]
+    names = [name for name in runtime_names() if availability(name).works]
     measured = {row.variant for row in report.rows}
     possible = variants_of(bundle, names, list(Precision), options.device)
     devices = {name: options.device or find_entry(name).device for name in names}
@@ -285,7 +290,7 @@ class _Invocation:
             ["--float-precision", str(variant.float_precision)] if variant.float_precision is not Precision.FP32 else []
         )
         arguments += ["--threads", str(self.threads)] if self.threads is not None else []
-        arguments += ["--trust", self.architecture] if self._needs_trust(variant) else []
+        arguments += ["--trust", self.architecture] if _needs_trust(variant, self.architecture) else []
         return shlex.join(arguments)
 
     def python(self, variant: Variant) -> str:
@@ -296,9 +301,12 @@ class _Invocation:
             else []
         )
         arguments += [f"threads={self.threads}"] if self.threads is not None else []
-        arguments += [f"options={{'architecture': {self.architecture!r}}}"] if self._needs_trust(variant) else []
+        arguments += (
+            [f"options={{'architecture': {self.architecture!r}}}"] if _needs_trust(variant, self.architecture) else []
+        )
         return f"sr_edge.open_session({', '.join(arguments)})"
 
-    def _needs_trust(self, variant: Variant) -> bool:
-        """Whether the torch runtime must be told to trust the code of a user's own architecture ("module:function")."""
-        return variant.runtime == "torch" and ":" in self.architecture
+
+def _needs_trust(variant: Variant, architecture: str) -> bool:
+    """Whether the torch runtime must be told to trust the code of a user's own architecture ("module:function")."""
+    return variant.runtime == "torch" and ":" in architecture
