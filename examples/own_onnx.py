@@ -15,7 +15,7 @@ def deploy(onnx_file: Path, images: Path | None = None) -> DeployReport:
     """Calibrates on `images`, which should be like those of the device; None takes the two bundled pictures."""
     network = load_network(NetworkChoice(str(onnx_file)))
     tile = network.tile or network.card.default_tile
-    plan = DeployPlan(tile, runtimes=["openvino"], precisions=["fp32", "bf16", "fp16", "int8"], rounds=5)
+    plan = DeployPlan(tile, runtimes=["openvino"], rounds=5)
     return sr_edge.deploy_network(network, images, onnx_file.with_suffix(".sredge"), plan)
 
 

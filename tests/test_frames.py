@@ -84,3 +84,10 @@ def test_rgb_frame_brings_any_picture_to_8_bit_rgb() -> None:
     np.testing.assert_array_equal(rgb_frame(gray), [[[0] * 3, [128] * 3, [255] * 3]])
     colour = noise(np.uint8, 3, 4, 3)
     np.testing.assert_array_equal(rgb_frame(Picture(colour)), colour)
+
+
+def test_a_picture_is_shown_by_its_size_and_kind() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint16)
+    assert repr(Picture(pixels)) == "<Picture 6x4 RGB, 16 bits>"
+    alpha = np.zeros((4, 6), np.uint8)
+    assert repr(Picture(alpha[..., np.newaxis], alpha)) == "<Picture 6x4 gray with alpha, 8 bits>"

@@ -29,7 +29,7 @@ class DeployPlan:
         tile: The input size of the graphs.
         runtimes: The runtimes in which the bundle is tested and timed. With a single one that reports layer times,
             calibration times the layers, too; the times of one runtime are not valid for several.
-        precisions: The precisions to build, each of which is measured in every runtime.
+        precisions: The precisions to build, each of which is measured in every runtime; all of them by default.
         method: The calibration method.
         include: Patterns of layers that must become INT8.
         exclude: Patterns of layers that stay in float.
@@ -55,7 +55,7 @@ class DeployPlan:
 
     tile: TileSpec
     runtimes: Sequence[str]
-    precisions: Sequence[Precision]
+    precisions: Sequence[Precision] = tuple(Precision)
     method: str = SEARCH
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()

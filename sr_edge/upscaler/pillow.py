@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sr_edge.errors import FrameError
 from sr_edge.frames import Picture
 from sr_edge.image_files import image_from_picture, picture_from_image
 from sr_edge.upscaler.arrays import Conversion, only
 
-if TYPE_CHECKING:
-    from PIL import Image
+Image = Any
+"""An image of Pillow, which only `sr_edge.image_files` imports."""
 
 
-def pictures_of_image(image: Any) -> Conversion:
+def pictures_of_image(image: Image) -> Conversion:
     """The picture in a PIL image, read as `read_picture` reads a file.
 
     Raises:
@@ -29,7 +29,7 @@ def pictures_of_image(image: Any) -> Conversion:
             remedy="give the path of the file, or an array",
         )
 
-    def restore(results: Iterator[Picture]) -> Image.Image:
+    def restore(results: Iterator[Picture]) -> Image:
         return image_from_picture(only(results), image)
 
     return Conversion([picture], restore)

@@ -54,6 +54,7 @@ def test_what_was_written_is_read_back(tmp_path: Path, name: str) -> None:
 def test_a_bundle_shows_its_network_tile_and_precisions(bundle_path: Path) -> None:
     bundle = open_bundle(bundle_path)
     assert repr(bundle) == f"<Bundle {bundle_path}: {CARD.name} x{CARD.scale}, tile 16x24, fp32 int8>"
+    assert repr(bundle.manifest) == f"<Manifest {CARD.name} x{CARD.scale}, tile 16x24, fp32 int8>"
 
 
 def test_find_says_when_nothing_fits(bundle_path: Path) -> None:

@@ -90,6 +90,16 @@ def test_the_account_says_what_was_done(report: CalibrationReport) -> None:
     assert "only 4 different calibration patches" in report.warnings[0]
 
 
+def test_a_report_is_a_line_in_python_and_a_table_in_a_notebook(report: CalibrationReport) -> None:
+    count = len(report.selection.int8)
+    assert repr(report).startswith(f"<CalibrationReport {count} of 5 quantizable layers in INT8, ")
+    page = report._repr_html_()
+    assert page.count("<table>") == 1
+    assert page.count("<tr>") == 1 + len(report.layers)
+    assert all(f">{row.node}<" in page for row in report.layers)
+    assert repr(report.calibration).endswith(f"{count} of {len(report.layers)} layers in INT8>")
+
+
 def test_what_was_judged_is_what_is_written(
     report: CalibrationReport, graph: Path, held_out: list[HeldOut], tmp_path: Path, run_as_written: Run
 ) -> None:

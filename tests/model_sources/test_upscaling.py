@@ -36,7 +36,9 @@ pytestmark = pytest.mark.skipif(
 def test_a_bundled_graph_is_the_export_of_the_bundled_weights(graph: Path, tmp_path: Path) -> None:
     name, _, scale = graph.stem.rpartition("-x")
     network = sr_edge.load_model(name, int(scale))
-    sr_edge.export_onnx(network, "96x96", tmp_path / graph.name)
+    report = sr_edge.export_onnx(network, "96x96", tmp_path / graph.name)
+    assert repr(network).startswith(f"<LoadedModel {name} x{scale}, ")
+    assert repr(report).endswith(f"{name} x{scale}, static, fp32, float io, tile 96x96, {report.nodes} nodes>")
     hint = f"write it again: sr-edge export {name} --scale {scale} -o sr_edge/models/weights/{graph.name}"
     assert graph_digest(read_onnx(tmp_path / graph.name)) == graph_digest(read_onnx(graph)), hint
 
@@ -109,7 +111,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sr_edge.upscale(pictur
 
 def test_an_upscaler_closes_what_it_opened_and_nothing_else() -> None:
     picture = noise(np.uint8, 8, 9, 3)
-    with sr_edge.open_upscaler(GRAPHS[0], precision="fp32", threads=1) as upscaler:
+    with sr_edge.open_upscaler(GRAPHS[0], runtime="openvino", precision="fp32", threads=1) as upscaler:
+        assert repr(upscaler) == "<Upscaler openvino on cpu: fp32, x2, tile 96x96, overlap 16 px>"
         upscaler(picture)
     with raises(UsageError):
         upscaler(picture)

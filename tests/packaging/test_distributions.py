@@ -99,6 +99,11 @@ def test_the_wheel_carries_bundled_weights_and_stays_small(distributions: Distri
     assert sum(sizes.values()) <= 12_000_000
 
 
+def test_the_wheel_carries_the_graphs_that_run_without_torch(distributions: Distributions) -> None:
+    graphs = {f"sr_edge/models/weights/convnet-tiny-x{scale}.onnx" for scale in (2, 4)}
+    assert graphs <= set(wheel_files(distributions.wheel))
+
+
 def test_the_wheel_tells_type_checkers_that_it_has_types(distributions: Distributions) -> None:
     assert "sr_edge/py.typed" in wheel_files(distributions.wheel)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import enum
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sr_edge
 from scripts.docs_site import PUBLIC_PACKAGES
 from sr_edge.errors import TileError, UnknownNameError
 from sr_edge.spec import TileSpec
@@ -93,8 +96,9 @@ def test_a_function_takes_a_choice_by_name_and_refuses_nonsense_first(
     }
     hints = typing.get_type_hints(function)
     for name in arguments:  # choices that come earlier in the signature have to be right
-        kinds: Any = choices_in(hints.get(name))
-        arguments |= {name: "96x96" if kind is TileSpec else next(iter(kind)) for kind in kinds}
+        kinds: list[Any] = [*choices_in(hints.get(name))]
+        if kinds:
+            arguments[name] = "96x96" if kinds == [TileSpec] else next(iter(kinds[0]))
     is_list = typing.get_origin(hint) is not None and "Sequence" in str(hint)
     with pytest.raises((UnknownNameError, TileError)) as caught:
         function(**arguments | {parameter: ["nonsense"] if is_list else "nonsense"})
@@ -115,11 +119,11 @@ CHOSEN: dict[str, dict[str, Any]] = {
 
 
 def fields_with_choices() -> list[Any]:
-    kinds: list[Any] = [each for name, each in OBJECTS.items() if name.rpartition(".")[2] not in RESULTS]
+    kinds: dict[str, Any] = {name.rpartition(".")[2]: each for name, each in OBJECTS.items()}
     return [
-        pytest.param(value, field.name, id=f"{value.__qualname__}-{field.name}")
-        for value in kinds
-        if dataclasses.is_dataclass(value)
+        pytest.param(value, field.name, id=f"{name}-{field.name}")
+        for name, value in kinds.items()
+        if dataclasses.is_dataclass(value) and name not in RESULTS
         for field in dataclasses.fields(value)
         if choices_in(typing.get_type_hints(value)[field.name])
     ]
@@ -146,3 +150,52 @@ def test_the_nearest_name_is_suggested() -> None:
     assert error.remedy is not None
     assert error.remedy.startswith("did you mean int8?")
     assert UnknownNameError("precision", "nonsense", ["fp32", "int8"]).remedy == "choose one of: fp32, int8"
+
+
+def own_docstring(value: Any) -> str:
+    return inspect.cleandoc(value.__doc__ or "")
+
+
+def described(docstring: str) -> set[str]:
+    """The names that have an entry in a section of a docstring in Google form."""
+    return set(re.findall(r"^    (\w+): \S", docstring, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTS))
+def test_a_public_name_is_summarised_in_one_sentence(name: str) -> None:
+    summary = own_docstring(OBJECTS[name]).split("\n\n")[0]
+    assert summary.endswith("."), summary
+    assert len(summary.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(("name", "function"), [pytest.param(*each, id=each[0]) for each in functions()])
+def test_the_arguments_of_a_public_function_are_described(name: str, function: Callable[..., Any]) -> None:
+    """One argument may be described in the summary; a method of a protocol is described there."""
+    docstring = own_docstring(function)
+    protocols = [each for each in OBJECTS.values() if getattr(each, "_is_protocol", False)]
+    if not docstring:
+        method = name.rpartition(".")[2]
+        docstrings = [own_docstring(getattr(each, method)) for each in protocols if hasattr(each, method)]
+        assert any(docstrings), f"{name} has no docstring"
+        return
+    parameters = [each for each in inspect.signature(function).parameters if each != "self"]
+    is_top_level = getattr(sr_edge, function.__name__, None) is function
+    if len(parameters) >= (1 if is_top_level else 2) and "." not in name.removeprefix(f"{function.__module__}."):
+        assert set(parameters) <= described(docstring) or " are those of `" in docstring, name
+
+
+@pytest.mark.parametrize("name", [name for name, each in OBJECTS.items() if dataclasses.is_dataclass(each)])
+def test_the_fields_of_a_public_dataclass_are_described(name: str) -> None:
+    fields = {field.name for field in dataclasses.fields(OBJECTS[name]) if not field.name.startswith("_")}
+    assert fields <= described(own_docstring(OBJECTS[name]))
+
+
+def test_help_shows_an_example_for_the_names_to_begin_with() -> None:
+    for value in (sr_edge, sr_edge.upscale, sr_edge.open_upscaler, sr_edge.Upscaler, sr_edge.upscale_file):
+        assert "    large = " in str(value.__doc__) or "sr_edge.upscale_file(" in str(value.__doc__), value
+    assert "sr_edge.camera.stream(" in str(sr_edge.camera.__doc__)
+
+
+@pytest.mark.parametrize("name", ["sr_edge.errors", "sr_edge.printable", "sr_edge.frames", "sr_edge.spec"])
+def test_examples_in_docstrings_are_right(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -51,7 +51,7 @@ class BlurringSession:
     def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
         self.tiles += 1
         if frames.dtype == np.uint8:
-            return cast(Frame, frame_from_batch(self._upscaled(batch_from_frame(frames)), np.uint8))
+            return cast(Frame, frame_from_batch(self._upscaled(batch_from_frame(cast(Frame, frames))), np.uint8))
         return self._upscaled(cast(Batch, frames))
 
     def _upscaled(self, batch: Batch) -> Batch:

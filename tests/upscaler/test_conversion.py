@@ -136,7 +136,7 @@ def test_every_kind_has_the_pixels_that_the_command_writes(
     upscale_file(upscaler, source, target)
     written = read_picture(target)
     colours = written.pixels if alpha is None else np.repeat(written.pixels, 3 // written.pixels.shape[2], 2)
-    samples = np.dstack([colours, *([] if alpha is None else [written.alpha])])
+    samples = colours if written.alpha is None else np.dstack([colours, written.alpha])
     wanted = samples[..., 0] if channels == 1 else samples
     for given in (source, str(source)):
         np.testing.assert_array_equal(upscaler(given), wanted)

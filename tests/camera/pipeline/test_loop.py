@@ -385,3 +385,13 @@ def test_options_are_checked() -> None:
 def test_a_part_that_is_none_is_refused(text: str, found: object) -> None:
     with raises(UsageError, found=found):
         Region.parse(text)
+
+
+def test_a_report_is_shown_in_one_line() -> None:
+    loop = Loop(ListSource(numbered(3)), RepeatingFrameUpscaler(), LoopOptions())
+    list(loop.frames())
+    line = repr(loop.report())
+    assert line.startswith("<StreamReport ")
+    assert "3 frames in, 3 out (" in line
+    assert "0 dropped, 0 failed, latency " in line
+    assert "\n" not in line
