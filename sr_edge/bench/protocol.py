@@ -19,6 +19,7 @@ from sr_edge.runtimes import (
     StageTimes,
     StartUp,
     find_entry,
+    load_runtime,
     measure_interleaved,
     measure_memory,
     open_request,
@@ -83,33 +84,55 @@ def open_variants(
     Raises:
         BundleError: the bundle, or any file in it, is damaged.
     """
+    prepared = [_prepared(bundle, variant, options) for variant in variants]
+    total = sum(not isinstance(entry, Row) for entry in prepared)
     with ExitStack() as stack:
         opened: list[OpenVariant | Row] = []
-        for index, variant in enumerate(variants):
-            progress("opening engines", index, len(variants))
-            opened.append(_open_variant(bundle, variant, options, stack))
-        progress("opening engines", len(variants), len(variants))
+        for variant, request in zip(variants, prepared, strict=True):
+            if isinstance(request, Row):
+                opened.append(request)
+                continue
+            progress("opening engines", sum(isinstance(entry, OpenVariant) for entry in opened), total)
+            opened.append(_open_variant(bundle, variant, request, stack))
+        if total:
+            progress("opening engines", total, total)
         yield opened
 
 
-def _open_variant(bundle: Bundle, variant: Variant, options: OpenOptions, stack: ExitStack) -> OpenVariant | Row:
+def _prepared(bundle: Bundle, variant: Variant, options: OpenOptions) -> SessionRequest | Row:
+    """The request of a variant; a Row with the reason where it is known without opening it that it cannot run."""
+    device = options.device or find_entry(variant.runtime).device
     try:
         request = request_from_bundle(
             bundle,
             variant.runtime,
             variant.precision,
-            options.device or find_entry(variant.runtime).device,
+            device,
             float_precision=variant.float_precision,
             io=options.io,
             threads=options.threads,
             options=_trust(variant.runtime, options.trusted_architecture),
         )
+        obstacle = load_runtime(variant.runtime).obstacle(variant.precision, device)
+    except BundleError:
+        raise
+    except SrEdgeError as error:
+        return Row(variant, reason=str(error))
+    if obstacle is not None and _file_precision(bundle, request) is not variant.precision:
+        return Row(variant, reason=str(obstacle))
+    return request
+
+
+def _open_variant(bundle: Bundle, variant: Variant, request: SessionRequest, stack: ExitStack) -> OpenVariant | Row:
+    try:
+        return _started(variant, request, stack)
+    except PrecisionUnavailable as error:
+        if _file_precision(bundle, request) is not variant.precision:
+            return Row(variant, reason=str(error))
         try:
-            return _started(variant, request, stack)
-        except PrecisionUnavailable as error:
-            if _file_precision(bundle, request) is not variant.precision:
-                raise
             return _started(variant, replace(request, allow_other_precision=True), stack, remarks=(str(error),))
+        except SrEdgeError as other:
+            return Row(variant, reason=str(other))
     except BundleError:
         raise
     except SrEdgeError as error:
@@ -174,11 +197,16 @@ def with_peak_memory(
     rows: Sequence[Row], opened: Sequence[OpenVariant | Row], progress: StageProgress = no_progress
 ) -> list[Row]:
     """Adds peak memory to `rows`; each engine is opened once more, in a process of its own."""
-    measured = []
-    for index, (row, entry) in enumerate(zip(rows, opened, strict=True)):
-        progress("memory", index, len(rows))
-        measured.append(_row_with_memory(row, entry) if is_timed(entry) else row)
-    progress("memory", len(rows), len(rows))
+    measured, done, total = [], 0, sum(map(is_timed, opened))
+    for row, entry in zip(rows, opened, strict=True):
+        if not is_timed(entry):
+            measured.append(row)
+            continue
+        progress("memory", done, total)
+        measured.append(_row_with_memory(row, entry))
+        done += 1
+    if total:
+        progress("memory", total, total)
     return measured
 
 

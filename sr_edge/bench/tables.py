@@ -34,6 +34,7 @@ HEADINGS = (
     "x fp32",
     "tiles/s",
     "MB peak",
+    "dB lost",
     "dB float",
     "dB HR",
     "SSIM HR",
@@ -41,7 +42,7 @@ HEADINGS = (
 TEXT_HEADINGS = HEADINGS[:4]
 LEAST_IMPORTANT = ("load ms", "ms p90", "MB peak", "SSIM HR", "enqueue ms", "MHz", "°C", "W", "tiles/s", "sum p99")
 """Columns that a narrow terminal may leave out, those that are left out first at the beginning."""
-_NOT_ON_PAGES = ("", "load ms", "ms p50", "ms p90", "x fp32", "tiles/s")
+_NOT_ON_PAGES = ("", "load ms", "ms p50", "ms p90", "x fp32", "tiles/s", "dB lost")
 DEVICE_HEADINGS = (
     "runtime",
     "precision",
@@ -76,6 +77,7 @@ def cells(row: Row, best: Variant | None = None, speed: float | None = None) -> 
         _number(speed, 2),
         _number(row.tiles_per_s, 1),
         _number(row.memory.added_bytes / 1e6 if row.memory else None, 1),
+        _number(quality.cost_db if quality else None, 3),
         _number(quality.psnr_float_db if quality else None, 2),
         _number(hr.psnr_y_db if hr else None, 3),
         _number(hr.ssim_y if hr else None, 4),
@@ -139,7 +141,10 @@ def time_legend(report: BenchReport) -> str:
     base = base_of(report.rows)
     relative = f'"x fp32" is the speed relative to {base.runtime} fp32. ' if base else ""
     mark = f'"{BEST}" marks the {"recommended" if report.recommended else "fastest"} variant. '
-    return f'{mark}{relative}"tiles/s" is the number of tiles per second at the median latency. {frame_line(report)}'
+    has_loss = any(row.quality and row.quality.cost_db is not None for row in report.rows)
+    lost = '"dB lost" is what the precision costs in PSNR beside fp32, before rounding to 8 bits. ' if has_loss else ""
+    rate = '"tiles/s" is the number of tiles per second at the median latency.'
+    return f"{mark}{relative}{lost}{rate} {frame_line(report)}"
 
 
 def count_of(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from typer.core import TyperArgument, TyperCommand
 
 from sr_edge.bundle import is_bundle_folder
 from sr_edge.camera.address import scheme_of
+from sr_edge.cli.model_argument import AUTO
 from sr_edge.cli.options import shown_name
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind
@@ -136,7 +137,7 @@ def _require_quantized(values: Mapping[str, Any]) -> None:
     if "precision" not in values or values.get("float_precision") in (None, Precision.FP32):
         return
     precision, float_precision = values["precision"], values["float_precision"]
-    if precision is None and source_kind(values["model"]) is SourceKind.ONNX:
+    if precision == AUTO and source_kind(values["model"]) is SourceKind.ONNX:
         return  # which may be in INT8
     precision = precision or Precision.FP32
     if precision == Precision.INT8:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_edge.cli.options import read_float_precision
 from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UsageError
-from sr_edge.spec import TileSpec
+from sr_edge.spec import Precision, TileSpec
 
 if TYPE_CHECKING:
     from sr_edge.bundle import Bundle
@@ -46,9 +47,10 @@ RunPrecisionOption = Annotated[
     ),
 ]
 RunFloatPrecisionOption = Annotated[
-    str | None,
+    Precision | None,
     typer.Option(
         "--float-precision",
+        parser=read_float_precision,
         metavar="fp32|bf16|fp16",
         help="Precision of the operators that are not quantized, with --precision int8. Default: fp32.",
         show_default=False,

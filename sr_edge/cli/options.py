@@ -147,7 +147,7 @@ PrecisionOption = Annotated[
 ]
 
 
-def _read_float_precision(value: str) -> Precision:
+def read_float_precision(value: str) -> Precision:
     """Parses the value of `--float-precision`; raises UsageError for int8 and for names of no precision."""
     floats = tuple(precision for precision in Precision if precision is not Precision.INT8)
     if value not in floats:
@@ -163,7 +163,7 @@ def _read_float_precision(value: str) -> Precision:
 FloatPrecisionOption = Annotated[
     Precision,
     typer.Option(
-        parser=_read_float_precision,
+        parser=read_float_precision,
         metavar="fp32|bf16|fp16",
         help="Precision of the operators that are not quantized.",
     ),

@@ -71,7 +71,8 @@ class EngineChoice:
             threads,
             slots,
         )
-        _require_effect(choice.precision, choice.float_precision)
+        if choice.precision is not None:
+            _require_effect(choice.precision, choice.float_precision)
         return choice
 
 
@@ -122,6 +123,8 @@ def choose_engine(bundle: Bundle, choice: EngineChoice = EngineChoice()) -> Chos
     """
     if choice.precision is not None:
         return _named(bundle, choice, choice.precision)
+    if choice.float_precision is not None:
+        return _of_int8_file(bundle, choice, choice.float_precision)
     kept, problem = stored_recommendations(bundle.manifest)
     engines = sorted((*kept, *bundle.manifest.recommendations), key=lambda engine: engine.measured_at, reverse=True)
     reasons: list[str] = []
@@ -193,6 +196,19 @@ def _named(bundle: Bundle, choice: EngineChoice, precision: Precision) -> Chosen
     return ChosenEngine(runtime, precision, float_precision, device, choice.threads, choice.slots, reason)
 
 
+def _of_int8_file(bundle: Bundle, choice: EngineChoice, float_precision: Precision) -> ChosenEngine:
+    """The engine of a file that exists in INT8 only, where the user named nothing but its float precision.
+
+    Raises:
+        UsageError: The bundle has other precisions.
+    """
+    runtime, device = _place(choice)
+    precision = default_precision(bundle, runtime, device)
+    _require_effect(precision, float_precision)
+    reason = "the precision of the file"
+    return ChosenEngine(runtime, precision, float_precision, device, choice.threads, choice.slots, reason)
+
+
 def _place(choice: EngineChoice, bundle: Bundle | None = None, precisions: Variant | None = None) -> tuple[str, str]:
     """The runtime and device of a choice: of the runtimes that work here, the first that can run the precision."""
     if choice.runtime is not None:
@@ -213,15 +229,12 @@ def default_precision(bundle: Bundle, runtime: str, device: str) -> Precision:
     return Precision.FP32 if Precision.FP32 in precisions else precisions[0]
 
 
-def _require_effect(precision: Precision | None, float_precision: Precision | None) -> None:
+def _require_effect(precision: Precision, float_precision: Precision | None) -> None:
     """Raises UsageError for a float precision where it has no effect: for a network without INT8 layers."""
-    if precision is Precision.INT8 or float_precision in (None, precision):
+    if precision is Precision.INT8 or float_precision in (None, Precision.FP32, precision):
         return
-    if precision is not None and float_precision is Precision.FP32:
-        return
-    chosen = f"{precision} was chosen" if precision else "no precision was chosen"
     raise UsageError(
-        f"the float precision {float_precision} is for the float layers of INT8 graphs, but {chosen}",
+        f"the float precision {float_precision} is for the float layers of INT8 graphs, but {precision} was chosen",
         found=precision,
         wanted=Precision.INT8,
         remedy=f"choose the precision int8, or {float_precision} alone",
