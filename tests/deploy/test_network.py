@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sr_edge.bench import GoldenResult, OpenOptions, SelfTest, Variant, self_test_bundle, variants_of
+from sr_edge.bench.recommendation import MIN_ROUNDS
 from sr_edge.bundle import ArtifactKind, open_bundle
 from sr_edge.calibration import CalibrationConfig, CalibrationReport
 from sr_edge.calibration.data.hard_edges import COUNT as HARD_EDGED
@@ -21,7 +22,6 @@ from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
 from sr_edge.deploy.golden import GOLDEN_FRAMES
 from sr_edge.deploy.graphs import calibrate_with_fallback, calibration_configs
 from sr_edge.deploy.manifest import WEIGHTS_FILE
-from sr_edge.bench.recommendation import MIN_ROUNDS
 from sr_edge.errors import (
     BundleError,
     EngineError,
