@@ -16,7 +16,7 @@ from pathlib import Path
 from sr_edge.bench.protocol import OpenOptions
 from sr_edge.bench.rows import BenchReport, Row
 from sr_edge.bundle import Bundle, RecommendedEngine
-from sr_edge.runtimes import RUNTIMES, Spread, availability, find_entry
+from sr_edge.runtimes import Spread, availability, find_entry, runtime_names
 from sr_edge.runtimes.measure.recommendations import fingerprint_of, store_recommendations
 from sr_edge.runtimes.variants import Variant, can_run, variants_of
 from sr_edge.spec import Precision
@@ -169,7 +169,7 @@ def _why_not_kept(bundle: Bundle, report: BenchReport, options: OpenOptions, adv
         return advice[0].summary if advice else "nothing was timed"
     if options.io is not None or options.controls:
         return "it was measured with --io or --set"
-    names = [entry.name for entry in RUNTIMES if availability(entry.name).works]
+    names = [name for name in runtime_names() if availability(name).works]
     measured = {row.variant for row in report.rows}
     possible = variants_of(bundle, names, list(Precision), options.device)
     devices = {name: options.device or find_entry(name).device for name in names}

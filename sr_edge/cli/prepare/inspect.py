@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from sr_edge.bundle import Manifest
+    from sr_edge.bundle import Manifest, RecommendedEngine
     from sr_edge.spec import ModelCard, TileNeeds
 
 
@@ -72,12 +72,22 @@ def _properties_text(manifest: Manifest) -> str:
         "controls": _controls(card),
         "golden": f"{len(manifest.golden)} outputs to test against",
         "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
+        "measured": "; ".join(map(_recommendation, manifest.recommendations)),
         "left out": "; ".join(f"{name}: {reason}" for name, reason in manifest.left_out.items()),
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()) or "not recorded",
         "licences": ", ".join(f"{part}: {licence}" for part, licence in manifest.licences.items()) or "not recorded",
         "created": manifest.created or "not recorded",
     }
     return "\n".join(f"{name:10}{value}" for name, value in lines.items() if value) + "\n"
+
+
+def _recommendation(engine: RecommendedEngine) -> str:
+    """What a measurement recommends, and where it was made: "openvino int8 on AMD EPYC, 2.50 ms a tile"."""
+    from sr_edge.runtimes.variants import Variant
+
+    label = Variant(engine.runtime, engine.precision, engine.float_precision).label
+    place = engine.fingerprint.hardware or engine.fingerprint.device
+    return f"{engine.runtime} {label} on {place}, {engine.latency_ms:.2f} ms a tile, {engine.origin}"
 
 
 def _family(card: ModelCard) -> str:
