@@ -38,12 +38,12 @@ def fitted_table(table: Table, width: int, least_important: Sequence[str] = ()) 
     """The table in a form that fits; a line under it names columns that were left out."""
     from rich.console import Group
 
-    left_out: list[str] = []
+    table, left_out = _copied(table), []
     for heading in least_important:
         if _least_width(table) <= width:
             break
         if any(column.header == heading for column in table.columns):
-            table = _without(table, heading)
+            table = _copied(table, without=heading)
             left_out.append(heading)
     if _least_width(table) > width:
         return _turned(table, width)
@@ -76,11 +76,11 @@ def _least_width(table: Table) -> int:
     return sum(_needed(table)) + len(table.columns) - 1
 
 
-def _without(table: Table, heading: str) -> Table:
-    """A copy without the columns of that heading."""
+def _copied(table: Table, without: str | None = None) -> Table:
+    """A copy, which may lack the columns of one heading."""
     from rich.table import Table
 
-    kept = [column.header != heading for column in table.columns]
+    kept = [column.header != without for column in table.columns]
     copy = Table()
     for column in compress(table.columns, kept):
         copy.add_column(column.header, justify=column.justify, overflow=column.overflow)

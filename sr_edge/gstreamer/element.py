@@ -40,6 +40,17 @@ def _counter_property(blurb: str) -> Callable[[Callable[[SrEdge], int]], GObject
     return partial(GObject.Property, type=GObject.TYPE_UINT64, flags=GObject.ParamFlags.READABLE, blurb=blurb)
 
 
+def _engine_property(getter: Callable[[SrEdge], str]) -> GObject.Property:
+    """A read-only property of the element."""
+    return GObject.Property(
+        getter=getter,
+        type=str,
+        flags=GObject.ParamFlags.READABLE,
+        nick="Engine",
+        blurb="The runtime and precision that run, and why; empty until the element has started",
+    )
+
+
 class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     """Super-resolution of raw video. The properties are read when the element starts.
 
@@ -111,6 +122,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._reported_latency_ns = 0
         self._interval_ms = 0.0
         self._earliest_ns = 0
+        self._engine = ""
 
     def _add_pads(self) -> None:
         queue_sink, queue_source = self._input_queue.get_static_pad("sink"), self._output_queue.get_static_pad("src")
@@ -140,6 +152,10 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     def failed(self) -> int:
         return self._counters.failed
 
+    @_engine_property
+    def engine(self) -> str:
+        return self._engine
+
     def network_settings(self) -> NetworkSettings:
         """Parses the policy and returns the other properties; called when the element starts.
 
@@ -156,6 +172,9 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         return NetworkSettings(
             self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads
         )
+
+    def on_engine(self, text: str) -> None:
+        self._engine = text
 
     def on_caps(self, processing_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms

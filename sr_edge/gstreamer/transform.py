@@ -29,6 +29,10 @@ class TransformCallbacks(Protocol):
 
     def network_settings(self) -> NetworkSettings: ...
 
+    def on_engine(self, text: str) -> None:
+        """Called with the engine that was opened, and why it is this one."""
+        ...
+
     def fail(self, error: Exception) -> None:
         """Posts the error on the bus, which ends the pipeline."""
         ...
@@ -77,6 +81,7 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
 
             self._network = GstUpscaler(self._callbacks.network_settings())
             self._scale = self._network.scale
+            self._callbacks.on_engine(str(self._network.engine))
         except KeyboardInterrupt:
             self._callbacks.fail(SrEdgeError("interrupted while the model was being loaded"))
             return False

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
-from sr_edge.cli.tables import fitted_table
+from sr_edge.cli.tables import fitted, fitted_table
 
 NUMBERS = ("11,704,123", "216.3", "0.9553")
 LAYER = "/network/layers.0/residual_group/blocks.0/attn/qkv/MatMul"
 
 
-def rendered(table: Table, width: int) -> str:
+def rendered(table: Table, width: int, least_important: Sequence[str] = ()) -> str:
     """The table as it is printed on a terminal of this width."""
     out = io.StringIO()
-    Console(file=out, width=width).print(fitted_table(table, width), crop=False)
+    Console(file=out, width=width).print(fitted_table(table, width, least_important), crop=False)
     return out.getvalue()
 
 
@@ -47,3 +48,36 @@ def test_a_table_that_fits_is_left_as_it_is() -> None:
     out = io.StringIO()
     Console(file=out, width=80).print(plain)
     assert rendered(narrow, 80) == out.getvalue()
+
+
+def test_the_least_important_columns_are_left_out_first_and_named() -> None:
+    table = Table("runtime", "load ms", "ms p50", "MB peak", "dB")
+    table.add_row("onnxruntime", *("1234567.25",) * 4)
+    lines = rendered(table, 40, ("MB peak", "load ms", "dB"))
+    assert "MB peak, load ms" in " ".join(lines.split())
+    assert lines.count("1234567.25") == 2
+    lines = rendered(table, 30, ("MB peak", "load ms", "dB"))
+    assert lines.count("1234567.25") == 1 and "ms p50" in lines
+    assert rendered(table, 200).count("1234567.25") == 4  # the table itself is unchanged
+
+
+def test_what_is_still_too_wide_turns() -> None:
+    table = Table("runtime", "ms p50", "dB float")
+    table.add_row("onnxruntime", *("12345.25",) * 2)
+    table.add_row("openvino", "", "54321.25")
+    lines = [line.split() for line in rendered(table, 24).splitlines() if line.strip()]
+    assert lines == [
+        ["runtime", "onnxruntime"],
+        ["ms", "p50", "12345.25"],
+        ["dB", "float", "12345.25"],
+        ["runtime", "openvino"],
+        ["dB", "float", "54321.25"],
+    ]
+
+
+def test_tables_in_groups_of_groups_fit_too() -> None:
+    table = Table("runtime", "ms p50", "dB float")
+    table.add_row("onnxruntime", *("12345.25",) * 2)
+    out = io.StringIO()
+    Console(file=out, width=28).print(fitted(Group("text", Group(table)), 28, ("dB float",)), crop=False)
+    assert "12345.25" in out.getvalue() and "…" not in out.getvalue()
