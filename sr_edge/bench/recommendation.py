@@ -105,13 +105,18 @@ def recommended_engines(
 
     Args:
         report: The benchmark from which `recommend` derived them.
-        recommendations: Those of `recommend`; a runtime without a recommended variant is left out.
+        recommendations: Those of `recommend`; a runtime without a recommended variant is left out, and torch for a
+            network of the user's own code, which runs only where the user trusts that code.
         max_drop_db: The loss that was allowed.
         measured_by: The command, "deploy" or "bench".
         threads: The number of threads of the measurement.
     """
     rows = {row.variant: row for row in report.rows}
-    chosen = [(each, rows[each.variant]) for each in recommendations if each.variant]
+    chosen = [
+        (each, rows[each.variant])
+        for each in recommendations
+        if each.variant and not _needs_trust(each.variant, report.card.name)
+    ]
     return tuple(
         RecommendedEngine(
             row.variant.runtime,
@@ -285,7 +290,7 @@ class _Invocation:
             ["--float-precision", str(variant.float_precision)] if variant.float_precision is not Precision.FP32 else []
         )
         arguments += ["--threads", str(self.threads)] if self.threads is not None else []
-        arguments += ["--trust", self.architecture] if self._needs_trust(variant) else []
+        arguments += ["--trust", self.architecture] if _needs_trust(variant, self.architecture) else []
         return shlex.join(arguments)
 
     def python(self, variant: Variant) -> str:
@@ -296,9 +301,12 @@ class _Invocation:
             else []
         )
         arguments += [f"threads={self.threads}"] if self.threads is not None else []
-        arguments += [f"options={{'architecture': {self.architecture!r}}}"] if self._needs_trust(variant) else []
+        arguments += (
+            [f"options={{'architecture': {self.architecture!r}}}"] if _needs_trust(variant, self.architecture) else []
+        )
         return f"sr_edge.open_session({', '.join(arguments)})"
 
-    def _needs_trust(self, variant: Variant) -> bool:
-        """Whether the torch runtime must be told to trust the code of a user's own architecture ("module:function")."""
-        return variant.runtime == "torch" and ":" in self.architecture
+
+def _needs_trust(variant: Variant, architecture: str) -> bool:
+    """Whether the torch runtime must be told to trust the code of a user's own architecture ("module:function")."""
+    return variant.runtime == "torch" and ":" in architecture

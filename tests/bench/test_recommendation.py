@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sr_edge.bench import BenchReport, Environment, GoldenResult, HrScores, Quality, Row, SelfTest, Variant
-from sr_edge.bench.recommendation import Recommendation, recommend
+from sr_edge.bench.recommendation import Recommendation, recommend, recommended_engines
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import Machine, SessionSpec
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
@@ -177,6 +177,7 @@ def test_a_network_of_ones_own_is_named_where_torch_would_build_it() -> None:
     assert recommendation.command.endswith("--trust own_network:factory")
     assert "options={'architecture': 'own_network:factory'}" in recommendation.python
     assert recommendation.summary == "run fp32 (costs 0.000 dB, 0.05 allowed)"
+    assert recommended_engines(of, [recommendation], 0.05, "deploy") == ()
 
 
 def test_rows_that_were_not_timed_recommend_nothing() -> None:

@@ -36,6 +36,7 @@ from sr_edge.image_files import read_picture, write_picture
 from sr_edge.model_sources import open_session
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.runtimes.compile import CompileConfig, compile_bundle
+from sr_edge.runtimes.measure.recommendations import fingerprint_here
 from sr_edge.runtimes.tensorrt.api import Flavour
 from sr_edge.runtimes.tensorrt.options import BuildOptions
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
@@ -153,6 +154,37 @@ def test_what_to_run_is_recommended_for_every_runtime_that_was_timed(report: Dep
         )
         assert str(report.path) in advice.command and str(report.path) in advice.python
         assert "dB on your originals" in advice.summary
+
+
+def test_the_recommendations_are_in_the_bundle_with_the_machine_that_they_are_for(report: DeployReport) -> None:
+    with open_bundle(report.path) as bundle:
+        engines = bundle.manifest.recommendations
+    assert engines == report.manifest.recommendations == report.bench.recommended
+    advised = [(advice.runtime, advice.variant) for advice in report.recommendations]
+    kept = [(each.runtime, Variant(each.runtime, each.precision, each.float_precision)) for each in engines]
+    assert kept == advised
+    for engine in engines:
+        assert engine.fingerprint == fingerprint_here(engine.runtime, "cpu")
+        assert (engine.measured_by, engine.max_drop_db, engine.threads) == ("deploy", 0.05, None)
+
+
+@pytest.mark.parametrize("suffix", ["sredge", "zip"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeUnavailable("lost the device")])
+def test_a_bundle_whose_measurement_is_stopped_is_whole_and_recommends_nothing(
+    stop: BaseException | type[BaseException], suffix: str, pictures: Path, tmp_path: Path
+) -> None:
+    def stops(stage: str, done: int, total: int) -> None:
+        if stage == "latency":
+            raise stop
+
+    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), with_memory=False, with_tile_needs=False)
+    out = tmp_path / f"tiny.{suffix}"
+    with pytest.raises((KeyboardInterrupt, RuntimeUnavailable)):
+        deploy_network(load_model("convnet-tiny", 2, random_weights=True), pictures, out, plan, stops)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    with open_bundle(out) as bundle:
+        bundle.verify()
+        assert bundle.manifest.recommendations == ()
 
 
 def test_the_cost_of_every_variant_is_measured_in_float(report: DeployReport) -> None:
