@@ -88,12 +88,14 @@ def open_variants(
     total = sum(not isinstance(entry, Row) for entry in prepared)
     with ExitStack() as stack:
         opened: list[OpenVariant | Row] = []
+        done = 0
         for variant, request in zip(variants, prepared, strict=True):
             if isinstance(request, Row):
                 opened.append(request)
                 continue
-            progress("opening engines", sum(isinstance(entry, OpenVariant) for entry in opened), total)
+            progress("opening engines", done, total)
             opened.append(_open_variant(bundle, variant, request, stack))
+            done += 1
         if total:
             progress("opening engines", total, total)
         yield opened

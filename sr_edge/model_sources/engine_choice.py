@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sr_edge.bundle import Bundle, RecommendedEngine
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes.measure.recommendations import fingerprint_here, stored_recommendations
-from sr_edge.runtimes.registry import find_entry, working_runtimes
+from sr_edge.runtimes.registry import find_entry, preferred_runtime, working_runtimes
 from sr_edge.runtimes.variants import Variant, can_run
 from sr_edge.spec import Precision, member_of
 
@@ -212,13 +212,18 @@ def _of_int8_file(bundle: Bundle, choice: EngineChoice, float_precision: Precisi
 def _place(choice: EngineChoice, bundle: Bundle | None = None, precisions: Variant | None = None) -> tuple[str, str]:
     """The runtime and device of a choice: of the runtimes that work here, the first that can run the precision."""
     if choice.runtime is not None:
-        return choice.runtime, choice.device or find_entry(choice.runtime).device
-    names = working_runtimes(choice.device)
-    places = [(name, choice.device or find_entry(name).device) for name in names]
+        return _placed(choice.runtime, choice)
     if bundle is None or precisions is None:
-        return places[0]
-    able = (place for place in places if can_run(bundle, replace(precisions, runtime=place[0]), place[1]))
-    return next(able, places[0])  # whose error says why it cannot
+        return _placed(preferred_runtime(choice.device), choice)
+    for name in working_runtimes(choice.device):
+        runtime, device = _placed(name, choice)
+        if can_run(bundle, replace(precisions, runtime=runtime), device):
+            return runtime, device
+    return _placed(preferred_runtime(choice.device), choice)  # whose error says why it cannot
+
+
+def _placed(runtime: str, choice: EngineChoice) -> tuple[str, str]:
+    return runtime, choice.device or find_entry(runtime).device
 
 
 def default_precision(bundle: Bundle, runtime: str, device: str) -> Precision:

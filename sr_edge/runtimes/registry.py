@@ -6,7 +6,7 @@ To add a runtime, write its module (see `Runtime` in session.py) and add one ent
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -130,32 +130,41 @@ def preferred_runtime(device: str | None = None) -> str:
     Raises:
         RuntimeUnavailable: None works, or none has the device; the error names those that work.
     """
-    return working_runtimes(device)[0]
+    return next(working_runtimes(device))
 
 
-def working_runtimes(device: str | None = None) -> list[str]:
-    """Those of PREFERRED_RUNTIMES that work on this machine, on `device` if one is named.
+def working_runtimes(device: str | None = None) -> Iterator[str]:
+    """Those of PREFERRED_RUNTIMES that work on this machine, on `device` if one is named; there is at least one.
+
+    A runtime's library is imported only when the iteration reaches it.
 
     Raises:
         RuntimeUnavailable: None works, or none has the device; the error names those that work.
     """
-    works = {name: found for name in PREFERRED_RUNTIMES if (found := availability(name)).works}
-    if not works:
+    working: list[str] = []
+    has_any = False
+    for name in PREFERRED_RUNTIMES:
+        found = availability(name)
+        if not found.works:
+            continue
+        working += [f"{name} on {each.name}" for each in found.devices]
+        if device is None or _has_device(name, device):
+            has_any = True
+            yield name
+    if has_any:
+        return
+    if not working:
         raise RuntimeUnavailable(
             f"none of the runtimes {', '.join(PREFERRED_RUNTIMES)} works here",
             wanted=PREFERRED_RUNTIMES,
             remedy="run `sr-edge doctor` to see why and what to install",
         )
-    chosen = [name for name in works if device is None or _has_device(name, device)]
-    if not chosen:
-        present = [f"{name} on {', '.join(each.name for each in found.devices)}" for name, found in works.items()]
-        raise RuntimeUnavailable(
-            f"no runtime has the device {device!r} here; what works: {'; '.join(present)}",
-            found=device,
-            wanted=tuple(present),
-            remedy="choose one of these, or run `sr-edge doctor` to see what else can be installed",
-        )
-    return chosen
+    raise RuntimeUnavailable(
+        f"no runtime has the device {device!r} here; what works: {', '.join(working)}",
+        found=device,
+        wanted=tuple(working),
+        remedy="choose one of these, or run `sr-edge doctor` to see what else can be installed",
+    )
 
 
 def _has_device(name: str, device: str) -> bool:

@@ -13,7 +13,7 @@ from sr_edge.bundle import Artifact, Fingerprint
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable
 from sr_edge.runtimes import describe_machine, registry
 from sr_edge.runtimes.registry import RuntimeEntry
-from sr_edge.runtimes.session import Availability, Device
+from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.spec import FrameFormat, Precision
 
 GPU = "NVIDIA Orin"
@@ -48,6 +48,9 @@ class FakeRuntime:
         self, artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
     ) -> Artifact | None:
         return next((each for each in artifacts if each.precision is precision), None)
+
+    def open_request(self, request: SessionRequest) -> Session:
+        raise RuntimeUnavailable(f"{self.name} opens nothing", found=request.device)
 
     @property
     def fingerprint(self) -> Fingerprint:
