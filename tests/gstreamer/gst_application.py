@@ -14,7 +14,7 @@ from gi.repository import Gst  # noqa: E402
 
 TIMEOUT_NS = 100 * 10**9
 MAX_HOLD_S = 20
-COUNTERS = ("frames-in", "frames-out", "dropped", "failed")
+READ_ONLY = ("frames-in", "frames-out", "dropped", "failed", "engine")
 
 
 class SlowSink:
@@ -81,8 +81,8 @@ def run(description: str) -> dict[str, object]:
     """Runs a pipeline to its end.
 
     Returns:
-        The error that ended it or "", the warnings, the latency at the end in ns, the counters of the element named
-        sredge0, the caps and the pts in ns at the elements named begin (its src pad) and end (its sink pad), and the
+        The error that ended it or "", the warnings, the latency at the end in ns, the read-only properties of the element
+        named sredge0, the caps and the pts in ns at the elements named begin (its src pad) and end (its sink pad), and the
         observations of SlowSink.
     """
     pipeline = Gst.parse_launch(description)
@@ -94,14 +94,14 @@ def run(description: str) -> dict[str, object]:
     latency = Gst.Query.new_latency()
     pipeline.query(latency)
     element = pipeline.get_by_name("sredge0")
-    counters = {name: element.get_property(name) for name in COUNTERS} if element else {}
+    properties = {name: element.get_property(name) for name in READ_ONLY} if element else {}
     caps = {pad: caps_of(pipeline, name, pad) for name, pad in ends}
     pipeline.set_state(Gst.State.NULL)
     return {
         "error": error,
         "warnings": warnings,
         "latency_ns": latency.parse_latency()[1],
-        **counters,
+        **properties,
         "caps": caps,
         "pts": pts,
         **slow_sink.observations,

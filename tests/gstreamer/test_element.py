@@ -186,6 +186,7 @@ def test_every_frame_of_a_file_is_upscaled(gstreamer: GStreamer, sredge: str) ->
     outcome = gstreamer.run_application("videotestsrc num-buffers=12 !", SMALL, "!", sredge, "! fakesink name=end")
     assert (outcome["error"], outcome["warnings"]) == ("", [])
     assert outcome["pts"]["sink"] == [round(1e9 * number / 30 - 0.4) for number in range(12)]
+    assert outcome["engine"].startswith("onnxruntime fp32: ")
 
 
 @pytest.mark.parametrize("policy", ["", "policy=drop-late:1"])

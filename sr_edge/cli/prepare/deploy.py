@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.text import Text
 
+    from sr_edge.bundle import RecommendedEngine
     from sr_edge.deploy import DeployReport, Recommendation
     from sr_edge.spec import ModelCard
 
@@ -175,6 +176,8 @@ def _readable(report: DeployReport, with_all: bool) -> Group:
 
     files = len(report.manifest.digests())
     written = f"\nwrote {report.path}: {files} files, golden frames included; check it anywhere with `sr-edge selftest`"
+    if report.bench.recommended:
+        written += "; " + _default_sentence(report.bench.recommended[0])
     base = report.exports[0]
     verified = [base.parity.sentence, *([passes_line(base.passes)] if base.passes else [])]
     warnings = warning_lines(warning for export in report.exports for warning in export.warnings)
@@ -186,6 +189,13 @@ def _readable(report: DeployReport, with_all: bool) -> Group:
         written,
         *advice_lines(report.recommendations),
     )
+
+
+def _default_sentence(engine: RecommendedEngine) -> str:
+    from sr_edge.bench import Variant
+
+    label = Variant(engine.runtime, engine.precision, engine.float_precision).label
+    return f"`upscale`, `stream` and `preview` run it in {engine.runtime} {label} on this machine by default"
 
 
 def advice_lines(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
