@@ -81,9 +81,9 @@ def run(description: str) -> dict[str, object]:
     """Runs a pipeline to its end.
 
     Returns:
-        The error that ended it or "", the warnings, the latency at the end in ns, the read-only properties of the element
-        named sredge0, the caps and the pts in ns at the elements named begin (its src pad) and end (its sink pad), and the
-        observations of SlowSink.
+        The error that ended it or "", the warnings, the latency at the end in ns, the read-only properties of the
+        element named sredge0, the caps and the pts in ns at the elements named begin (its src pad) and end (its sink
+        pad), and the observations of SlowSink.
     """
     pipeline = Gst.parse_launch(description)
     slow_sink = SlowSink(pipeline)
