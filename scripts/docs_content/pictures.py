@@ -31,7 +31,7 @@ MODEL = ("convnet-tiny", "--scale", "2", "--images", str(EXAMPLES / "calibration
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 LIMIT_MS = 120_000
-WINDOW = {"width": 1280, "height": 1000}
+WINDOW = {"width": 1280, "height": 1110}
 LOOP_WINDOW = {"width": 960, "height": 740}
 LOOP_PX = (720, 555)
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"}
@@ -52,7 +52,7 @@ def write_moving_crops(folder: Path) -> None:
     width, height = CROP_PX
     for number in range(CROPS):
         angle = 2 * math.pi * number / CROPS
-        left, top = round(135 + 40 * math.sin(angle)), round(70 + 15 * math.sin(2 * angle))
+        left, top = round(115 + 30 * math.sin(angle)), round(70 + 15 * math.sin(2 * angle))
         picture.crop((left, top, left + width, top + height)).save(folder / f"{number:03}.png")
 
 
@@ -115,9 +115,12 @@ def preview_pictures(folder: Path, bundle: Callable[[], Path]) -> None:
 def preview_loop(folder: Path, bundle: Callable[[], Path]) -> None:
     """The boundary moves, the picture is enlarged, and a second engine is shown beside the first."""
     write_moving_crops(folder / "moving")
-    with served_preview(bundle(), folder / "moving") as address, chromium() as browser:
-        with opened_page(browser, address, viewport=LOOP_WINDOW) as page:
-            write_loop(loop_frames(page), IMAGES / "preview.webp")
+    with (
+        served_preview(bundle(), folder / "moving") as address,
+        chromium() as browser,
+        opened_page(browser, address, viewport=LOOP_WINDOW) as page,
+    ):
+        write_loop(loop_frames(page), IMAGES / "preview.webp")
 
 
 def loop_frames(page: Any) -> list[Image.Image]:
