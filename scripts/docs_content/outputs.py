@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "commands.md"
 COLUMNS = 100
 SHOWN_ROOT = "~/sr_edge"
 LIMIT_S = 3600
-MAX_LINES = 60
+MAX_LINES = 120
 BUNDLE = "convnet-tiny-x2.sredge"
 CALIBRATION = "examples/pictures/calibration"
 INTRODUCTION = """# Commands and their output
@@ -89,7 +89,7 @@ EXAMPLES = (
     Example(
         "preview",
         "The same in a browser ([preview page](preview.md)), until Ctrl-C.",
-        f"timeout --signal INT 20 sr-edge preview {BUNDLE} test:160x90@10 || true",
+        f"timeout --signal INT 90 sr-edge preview {BUNDLE} test:160x90@10 || true",
         shown=f"sr-edge preview {BUNDLE} test:160x90@10",
     ),
     Example(
@@ -157,9 +157,10 @@ def recorded(example: Example, folder: Path) -> str:
 
 
 def without_local_paths(output: str, folder: Path) -> str:
-    """The output with the folders of this machine replaced, without trailing spaces, and of bounded length."""
+    """The output with folders of this machine replaced, without its kernel and trailing spaces, of bounded length."""
     for path, shown in ((str(folder), "."), (str(ROOT), SHOWN_ROOT), (str(Path.home()), "~")):
         output = output.replace(path, shown)
+    output = re.sub(r"^Linux \S+", "Linux", output)
     lines = [line.rstrip() for line in output.strip("\n").splitlines()]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"({len(lines) - MAX_LINES} more lines)"]

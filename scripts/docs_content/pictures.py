@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation from the pictures in examples/: the preview page, a report, a Pareto curve.
 
-Usage: python scripts/docs_content/pictures.py [--bundle FILE] [--only preview report pareto worst-patch]
+Usage: python scripts/docs_content/pictures.py [--bundle FILE] [--only preview preview-loop report pareto worst-patch]
 
 Needs Chromium (`make setup-browser`). The picture of the README is made by scripts/update_readme.py.
 """
@@ -31,10 +31,11 @@ MODEL = ("convnet-tiny", "--scale", "2", "--images", str(EXAMPLES / "calibration
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 LIMIT_MS = 120_000
-WINDOW = {"width": 1280, "height": 1000}
-LOOP_WINDOW = {"width": 960, "height": 760}
+WINDOW = {"width": 1280, "height": 1110}
+LOOP_WINDOW = {"width": 960, "height": 740}
+LOOP_PX = (720, 555)
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "dark"}
-CROP_PX, CROPS = (240, 136), 60
+CROP_PX, CROPS = (176, 96), 60
 FRAME_MS = 180
 MAX_LOOP_BYTES = 1_000_000
 
@@ -51,7 +52,7 @@ def write_moving_crops(folder: Path) -> None:
     width, height = CROP_PX
     for number in range(CROPS):
         angle = 2 * math.pi * number / CROPS
-        left, top = round(110 + 60 * math.sin(angle)), round(25 + 20 * math.sin(2 * angle))
+        left, top = round(115 + 30 * math.sin(angle)), round(70 + 15 * math.sin(2 * angle))
         picture.crop((left, top, left + width, top + height)).save(folder / f"{number:03}.png")
 
 
@@ -90,8 +91,8 @@ def opened_page(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     page = browser.new_page(**options)
     page.set_default_timeout(LIMIT_MS)
     page.goto(address, wait_until="domcontentloaded")
-    page.wait_for_function("Number(document.documentElement.dataset.frames) >= 5")
-    page.wait_for_function("document.querySelectorAll('#rate path').length > 0")
+    page.wait_for_function("() => Number(document.documentElement.dataset.frames) >= 5")
+    page.wait_for_function("() => document.querySelectorAll('#rate path').length > 0")
     yield page
     page.context.close()
 
@@ -101,7 +102,7 @@ def screenshot(page: Any) -> Image.Image:
 
 
 def preview_pictures(folder: Path, bundle: Callable[[], Path]) -> None:
-    """The preview page on a computer and on a phone, and a loop that uses its controls."""
+    """The preview page on a computer and on a phone."""
     write_moving_crops(folder / "astronaut")
     with served_preview(bundle(), folder / "astronaut") as address, chromium() as browser:
         with opened_page(browser, address, viewport=WINDOW) as page:
@@ -109,18 +110,26 @@ def preview_pictures(folder: Path, bundle: Callable[[], Path]) -> None:
             screenshot(page).save(IMAGES / "preview.jpg", quality=82)
         with opened_page(browser, address, **PHONE) as page:
             screenshot(page).save(IMAGES / "preview-phone.jpg", quality=85)
-        with opened_page(browser, address, viewport=LOOP_WINDOW) as page:
-            write_loop(loop_frames(page), IMAGES / "preview.webp")
+
+
+def preview_loop(folder: Path, bundle: Callable[[], Path]) -> None:
+    """The boundary moves, the picture is enlarged, and a second engine is shown beside the first."""
+    write_moving_crops(folder / "moving")
+    with (
+        served_preview(bundle(), folder / "moving") as address,
+        chromium() as browser,
+        opened_page(browser, address, viewport=LOOP_WINDOW) as page,
+    ):
+        write_loop(loop_frames(page), IMAGES / "preview.webp")
 
 
 def loop_frames(page: Any) -> list[Image.Image]:
-    """The boundary moves, the picture is enlarged, and a second engine is shown beside the first."""
     frames = []
 
     def take(count: int = 1) -> None:
         for _ in range(count):
             page.wait_for_timeout(FRAME_MS)
-            frames.append(screenshot(page))
+            frames.append(screenshot(page).resize(LOOP_PX, Image.Resampling.LANCZOS))
 
     def move_boundary(shares: Sequence[float]) -> None:
         for share in shares:
@@ -150,7 +159,7 @@ def write_loop(frames: Sequence[Image.Image], file: Path) -> None:
     Raises:
         SystemExit: It is too large for the documentation.
     """
-    frames[0].save(file, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=55, method=6)
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=60, method=2)
     if file.stat().st_size > MAX_LOOP_BYTES:
         raise SystemExit(f"{file} has {file.stat().st_size} bytes, more than {MAX_LOOP_BYTES}; take fewer frames")
 
@@ -187,6 +196,7 @@ def small(picture: Image.Image) -> Image.Image:
 
 PICTURES = {
     "preview": preview_pictures,
+    "preview-loop": preview_loop,
     "report": report_picture,
     "pareto": pareto_picture,
     "worst-patch": worst_patch_picture,

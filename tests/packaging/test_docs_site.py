@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 import sr_edge
+from scripts.docs_content.outputs import EXAMPLES, NOT_SHOWN, PAGE, kept_outputs, without_local_paths
+from scripts.docs_content.pictures import IMAGES, MAX_LOOP_BYTES
 from scripts.docs_site import PUBLIC_PACKAGES, public_names, site_link
+from sr_edge.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
+MAX_PICTURES_BYTES = 2_000_000
 
 
 def faces() -> dict[str, list[str]]:
@@ -54,6 +58,29 @@ def test_every_public_package_has_a_page_with_all_its_names() -> None:
 )
 def test_links_lead_to_the_same_file_in_the_site(page: str, target: str, link: str) -> None:
     assert site_link(page, target) == link
+
+
+def test_the_output_of_every_command_is_shown_or_the_reason_given() -> None:
+    commands = {command.name for command in app.registered_commands}
+    shown = [example.command for example in EXAMPLES]
+    assert {*shown, *NOT_SHOWN} == commands
+    sections = kept_outputs(PAGE.read_text(encoding="utf-8"))
+    assert [name for name in sections if name in commands] == shown
+    assert all(f"$ {example.shown or example.line}\n" in sections[example.command] for example in EXAMPLES)
+
+
+def test_recorded_outputs_name_no_folder_of_the_machine(tmp_path: Path) -> None:
+    output = f"wrote {tmp_path}/a.onnx  \nrun: pip install -e {ROOT}\n\n"
+    assert without_local_paths(output, tmp_path) == "wrote ./a.onnx\nrun: pip install -e ~/sr_edge"
+    assert "more lines" in without_local_paths("a line\n" * 1000, tmp_path)
+
+
+def test_pictures_are_small_and_used() -> None:
+    pictures = [path for path in IMAGES.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in pictures) < MAX_PICTURES_BYTES
+    assert (IMAGES / "preview.webp").stat().st_size < MAX_LOOP_BYTES
+    pages = "".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    assert [path.name for path in pictures if f"images/{path.name}" not in pages] == []
 
 
 @pytest.mark.services

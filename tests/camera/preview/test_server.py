@@ -349,7 +349,7 @@ def test_an_engine_that_stays_is_not_opened_again(bundle: Path) -> None:
     upscaler.infer(frame)
     assert [output.option for output in upscaler.record(0).outputs] == [ENGINES[1], ENGINES[0]]
     upscaler.switch([ENGINES[1], ENGINES[1]])
-    assert upscaler.options == (ENGINES[1],)
+    assert list(upscaler.options) == [ENGINES[1]]
     assert opened == list(ENGINES)
     upscaler.close()
 
@@ -514,7 +514,7 @@ def test_statistics_say_what_a_stream_without_frames_waits_for(
     if not is_engine_busy:
         may_return.set()
     eventually(lambda: stream.statistics()["waiting"] is not None)
-    waiting = stream.statistics()["waiting"]
+    waiting: Any = stream.statistics()["waiting"]
     assert waiting["for"] == expected
     assert waiting["seconds"] > 0
     may_return.set()

@@ -142,7 +142,7 @@ function showActivity() {
   const labels = engines.loading.map(engineName).join(" and ");
   if (labels !== loading.labels) loading = { labels, since: performance.now() };
   const cause = waiting();
-  const says = labels ? [`Loading ${labels} ...`, (performance.now() - loading.since) / 1e3, loadingDetails(cause)]
+  const says = labels ? [`Loading ${labels} ...`, (performance.now() - loading.since) / 1e3, `${engines.running.map(engineName).join(" and ")} runs until then.`]
     : cause ? ["No frame for", cause.seconds, REASONS[cause.for]]
     : performance.now() < message.until ? [message.text, 0, ""] : null;
   const box = byId("activity");
@@ -155,9 +155,6 @@ function showActivity() {
   }
   byId("paused-tag").hidden = !isPaused;
 }
-
-const loadingDetails = (cause) =>
-  cause?.for === "engine" ? "The current engine is still upscaling a frame." : `${engines.running.map(engineName).join(" and ")} runs until then.`;
 
 /** Sets a text only if it has changed, so that screen readers announce it once. */
 function setText(node, text) {
