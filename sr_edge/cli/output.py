@@ -152,7 +152,7 @@ def progress_on_stderr() -> Iterator[StageProgress]:
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=steps, completed=done)
+            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total)
             if not is_live:
                 print_line(f"{stage} ...")
         bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
@@ -163,8 +163,15 @@ def progress_on_stderr() -> Iterator[StageProgress]:
 
 def _columns(width: int) -> list[ProgressColumn]:
     """The columns of a bar; a narrow terminal has no room for the bar itself."""
-    from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.progress import (
+        BarColumn,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.table import Column
     from rich.text import Text
 
@@ -174,8 +181,10 @@ def _columns(width: int) -> list[ProgressColumn]:
         def render(self, task: Task) -> Text:
             if task.total is None:
                 return Text()
-            return Text.assemble(f"{task.completed:.0f}/{task.total:.0f} ", Remaining().render(task), " left")
+            count = f"{task.completed:.0f}/{task.total:.0f}"
+            return Text(count) if task.time_remaining is None else Text.assemble(count, " ", left.render(task), " left")
 
+    left = TimeRemainingColumn()
     name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     bar = [BarColumn(bar_width=16)] if width >= BAR_FROM_WIDTH else []
     return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count()]
