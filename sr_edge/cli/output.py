@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, TextIO
@@ -23,6 +24,8 @@ FOLDED_COLUMN = 20
 """Least width of a column that breaks long words, such as names of layers."""
 
 SHOWN_WARNINGS = 4
+SILENT_S = 2.0
+"""How long a command may work before it says at what."""
 BAR_FROM_WIDTH = 76
 """The width of a terminal on which a line of progress has room for a bar."""
 
@@ -200,9 +203,22 @@ def during(progress: StageProgress, stage: str) -> Iterator[None]:
 
 @contextmanager
 def stage_on_stderr(stage: str) -> Iterator[None]:
-    """Shows a stage of one step while the block runs, for work without other progress."""
-    with progress_on_stderr() as progress, during(progress, stage):
+    """Shows a stage of one step while the block runs, for work without other progress.
+
+    Without a terminal it is a line, and only if the block takes so long that a user would wonder.
+    """
+    if is_live_terminal(sys.stderr):
+        with progress_on_stderr() as progress, during(progress, stage):
+            yield
+        return
+    current_state().stage = stage
+    line = threading.Timer(SILENT_S, print_line, [f"{stage} ..."])
+    line.daemon = True
+    line.start()
+    try:
         yield
+    finally:
+        line.cancel()
 
 
 @contextmanager

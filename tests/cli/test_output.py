@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Group
 
-from sr_edge.cli.output import during, named_steps, progress_on_stderr, result_on_stdout
+from sr_edge.cli.output import during, named_steps, progress_on_stderr, result_on_stdout, stage_on_stderr
 
 ERASE_LINE = "\x1b[2K"
 
@@ -52,6 +52,12 @@ def test_without_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture
         for done in range(3):
             report("timing rounds", done, 3)
     assert capsys.readouterr().err.splitlines() == ["loading PyTorch ...", "timing rounds ..."]
+
+
+def test_a_short_stage_without_a_terminal_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with stage_on_stderr("trying the runtimes"):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_a_named_step_lasts_until_the_next_one() -> None:
