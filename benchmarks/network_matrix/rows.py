@@ -151,7 +151,9 @@ def _cells_of_failure(error: Document) -> dict[str, Cell]:
 
 def _failed_column(error: Document) -> str:
     """The column of a failure: that of its stage; an export whose numbers are wrong is a failure of parity."""
-    column = _STAGE_COLUMNS.get(error.get("stage"), SELF_TEST)
+    stage = error.get("stage")
+    is_loading = isinstance(stage, str) and stage.startswith("loading ")
+    column = _STAGE_COLUMNS.get(None if is_loading else stage, SELF_TEST)
     is_number = isinstance(error.get("found"), int | float)
     return PARITY if column is FORM and error.get("type") == "ExportError" and is_number else column
 

@@ -238,15 +238,19 @@ def _located(key: _Key, text: str, folder: Path, move: Callable[[str], str]) -> 
     if key.parameter == "blend":
         file, separator, share = text.rpartition("=")
         return f"{move(file) if file else file}{separator}{share}"
-    is_file = key.is_path or (key.parameter in _NAMING_FILES and _names_file(text, folder))
+    is_file = key.is_path or (key.parameter in _NAMING_FILES and _names_file(key, text, folder))
     return move(text) if is_file and text and not Path(text).is_absolute() else text
 
 
-def _names_file(text: str, folder: Path) -> bool:
-    """Whether a text that may also be a name or an address is a file: it has a suffix or a folder, or exists."""
+def _names_file(key: _Key, text: str, folder: Path) -> bool:
+    """Whether a text that may also be a name or an address is a file: it has a suffix or a folder, or exists.
+
+    A folder that has the name of a model is none.
+    """
     if _PREFIX.match(text):
         return False
-    return bool(Path(text).suffix) or "/" in text or (folder / text).exists()
+    path = folder / text
+    return bool(path.suffix) or "/" in text or (path.is_file() if key.parameter == "model" else path.exists())
 
 
 def _merged(values: Mapping[_Key, Any], words: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200
 SHOWN_WARNINGS = 4
+SILENT_S = 2.0
+"""How long a command may work before it says at what."""
 BAR_FROM_WIDTH = 76
 """The width of a terminal on which a line of progress has room for a bar."""
 
@@ -117,7 +120,7 @@ def progress_on_stderr() -> Iterator[StageProgress]:
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=steps, completed=done)
+            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total)
             if not is_live:
                 print_line(f"{stage} ...")
         bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
@@ -128,8 +131,15 @@ def progress_on_stderr() -> Iterator[StageProgress]:
 
 def _columns(width: int) -> list[ProgressColumn]:
     """The columns of a bar; a narrow terminal has no room for the bar itself."""
-    from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.progress import (
+        BarColumn,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.table import Column
     from rich.text import Text
 
@@ -139,8 +149,10 @@ def _columns(width: int) -> list[ProgressColumn]:
         def render(self, task: Task) -> Text:
             if task.total is None:
                 return Text()
-            return Text.assemble(f"{task.completed:.0f}/{task.total:.0f} ", Remaining().render(task), " left")
+            count = f"{task.completed:.0f}/{task.total:.0f}"
+            return Text(count) if task.time_remaining is None else Text.assemble(count, " ", left.render(task), " left")
 
+    left = TimeRemainingColumn()
     name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     bar = [BarColumn(bar_width=16)] if width >= BAR_FROM_WIDTH else []
     return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count()]
@@ -156,9 +168,22 @@ def during(progress: StageProgress, stage: str) -> Iterator[None]:
 
 @contextmanager
 def stage_on_stderr(stage: str) -> Iterator[None]:
-    """Shows a stage of one step while the block runs, for work without other progress."""
-    with progress_on_stderr() as progress, during(progress, stage):
+    """Shows a stage of one step while the block runs, for work without other progress.
+
+    Without a terminal it is a line, and only if the block takes so long that a user would wonder.
+    """
+    if is_live_terminal(sys.stderr):
+        with progress_on_stderr() as progress, during(progress, stage):
+            yield
+        return
+    current_state().stage = stage
+    line = threading.Timer(SILENT_S, print_line, [f"{stage} ..."])
+    line.daemon = True
+    line.start()
+    try:
         yield
+    finally:
+        line.cancel()
 
 
 @contextmanager

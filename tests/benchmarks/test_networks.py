@@ -92,6 +92,7 @@ def test_the_variants_enlarge_four_times(name: str) -> None:
     ("error", "column"),
     [
         ({"type": "WeightsError", "stage": None}, "detection"),
+        ({"type": "WeightsError", "stage": "loading x.pth"}, "detection"),
         ({"type": "NotStatic", "stage": "exporting"}, "form"),
         ({"type": "ExportError", "found": "aten::rand", "stage": "exporting"}, "form"),
         (PARITY_FAILED, "parity"),

@@ -135,9 +135,9 @@ def compare_models(
         tile = common_tile(*resolved, plan.tile)
         warnings: list[str] = []
         patches = _patches(resolved, tile, plan, warnings.append)
-        progress("opening", 0, 2)
+        progress("opening models", 0, 2)
         reference_model, candidate_model = (open_model(model, tile, options.controls, stack) for model in resolved)
-        progress("opening", 2, 2)
+        progress("opening models", 2, 2)
         outputs = _outputs(reference_model, candidate_model, patches, progress)
         differences = tuple(_difference(*pair, reference_model.card.scale) for pair in outputs)
         worst = min(range(len(patches)), key=lambda at: (differences[at].psnr_db, -differences[at].max_abs_error))

@@ -202,8 +202,9 @@ def _progress(is_reporting: bool) -> Iterator[tuple[Callable[[TrainingProgress],
     from rich.progress import Progress as Bars
 
     console = console_on(sys.stderr)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False))
-    bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not (console.is_terminal and is_reporting))
+    columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.fields[state]}", markup=False))
+    is_shown = console.is_terminal and is_reporting
+    bars = Bars(*columns, TimeRemainingColumn(), console=console, disable=not is_shown, transient=True)
     task = bars.add_task("training", total=None, state="")
     reported_s = time.monotonic()
 
