@@ -38,15 +38,12 @@ def split_outputs(model: onnx.ModelProto) -> PassResult:
     """Replaces a convolution whose output is split by convolutions of the parts."""
     if default_opset(model) < OLDEST_OPSET:
         return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
-    view = view_graph(model)
-    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
-    if not found:
+    split, current = 0, model
+    while step := _split_once(view_graph(current)):
+        split, current = split + step[0], step[1]
+    if not split:
         return PassResult(model, False, "no convolution is followed by a Split or by Slices of its channels")
-    edit = GraphEdit(view)
-    for branch in found:
-        _write_parts(view, branch, edit)
-    edit.remove_unused_nodes()
-    return edit.result(f"{len(found)} convolutions whose output was split are convolutions of the parts now")
+    return PassResult(current, True, f"{split} convolutions whose output was split are convolutions of the parts now")
 
 
 def joined_inputs_as_sums(model: onnx.ModelProto) -> PassResult:
@@ -59,6 +56,16 @@ def joined_inputs_as_sums(model: onnx.ModelProto) -> PassResult:
         return PassResult(model, False, "no 1x1 convolution reads a Concat of channels that nothing else reads")
     edit.remove_unused_nodes()
     return edit.result(result.reason)
+
+
+def _split_once(view: GraphView) -> tuple[int, onnx.ModelProto] | None:
+    """Splits all convolutions that can be split; their parts may be split again."""
+    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
+    edit = GraphEdit(view)
+    for branch in found:
+        _write_parts(view, branch, edit)
+    edit.remove_unused_nodes()
+    return (len(found), edit.result("").model) if found else None
 
 
 @dataclass(frozen=True)
