@@ -11,7 +11,7 @@ from sr_edge.export.passes.layout.channel_first import channel_first, channel_fi
 from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.layout.movement import movement_merged
-from sr_edge.export.passes.layout.split_convolutions import joined_inputs_as_sums, split_outputs
+from sr_edge.export.passes.layout.split_convolutions import split_outputs
 from sr_edge.export.passes.pass_result import GraphPass
 
 
@@ -96,12 +96,6 @@ SPEED_PASSES: tuple[SpeedPass, ...] = (
         split_outputs,
         Gain.MEASUREMENT,
         "A convolution whose output is split becomes one convolution for each part, with a part of its weights.",
-    ),
-    SpeedPass(
-        "joined-convolutions",
-        joined_inputs_as_sums,
-        Gain.MEASUREMENT,
-        "A 1x1 convolution of joined tensors becomes the sum of convolutions of each of them.",
     ),
     SpeedPass(
         "channel-means",

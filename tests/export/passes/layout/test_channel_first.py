@@ -189,7 +189,7 @@ class Builder:
         self.shapes |= dict.fromkeys(names, half)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_islands(seed: int) -> None:
     builder = Builder(seed)
     model = builder.model()
@@ -284,13 +284,12 @@ def test_an_island_with_as_many_borders_as_transposes_is_left_alone() -> None:
     [
         [node("Softplus", ["first"], "t"), node("Einsum", ["t", "w"], "last", equation="bhwc,cd->bhwd")],
         [node("MatMul", ["first", "computed"], "last")],
-        [node("CumSum", ["first", "axis"], "last")],
     ],
-    ids=["einsum", "computed weight", "cumulative sum"],
+    ids=["einsum", "computed weight"],
 )
 def test_near_misses_are_left_alone(inner: list[onnx.NodeProto]) -> None:
     computed = node("Neg", ["w"], "computed")
-    model = island(computed, *inner, constants={**WEIGHT, "axis": np.array(3)})
+    model = island(computed, *inner)
     result = channel_first(model)
     assert not result.changed
     assert result.model is model
@@ -300,9 +299,8 @@ def test_an_operator_in_the_middle_that_needs_channels_last_keeps_the_rest() -> 
     """Each half has as many borders as Transposes, so that only a graph with more to save is changed."""
     model = island(
         node("MatMul", ["first", "w"], "a"),
-        node("CumSum", ["a", "axis"], "b"),
-        node("MatMul", ["b", "w"], "last"),
-        constants={**WEIGHT, "axis": np.array(3)},
+        node("Einsum", ["a", "w"], "u", equation="bhwc,cd->bhwd"),
+        node("MatMul", ["u", "w"], "last"),
     )
     assert not channel_first(model).changed
 

@@ -28,7 +28,8 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
 @pytest.mark.parametrize("seed", range(40))
 def test_random_chains(seed: int) -> None:
     choice = random.Random(seed)
-    tensors, shapes = ["x"], {"x": (2, 3, 4, 5)}
+    tensors = ["x"]
+    shapes: dict[str, tuple[int, ...]] = {"x": (2, 3, 4, 5)}
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, Any] = {}
     for at in range(choice.randint(2, 7)):

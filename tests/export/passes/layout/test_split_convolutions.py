@@ -1,4 +1,4 @@
-"""Convolutions of parts of the channels compute what one convolution computed, split or of joined tensors."""
+"""Convolutions of parts of the channels compute what one convolution computed whose output was split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from sr_edge.export.passes.layout.split_convolutions import joined_inputs_as_sums, split_outputs
+from sr_edge.export.passes.layout.split_convolutions import split_outputs
 from tests.export.passes.rewrites.equal_graphs import Values, model_of, operators_of, require_equal
 
 Array = npt.NDArray[Any]
@@ -149,36 +149,3 @@ def test_a_tensor_that_a_subgraph_reads_is_left_alone() -> None:
                     else_branch = b () => (float[1,1,2,2] v) { v = ReduceMean<axes = [1]>(t) }>
     }"""
     assert not split_outputs(onnx.parser.parse_model(text)).changed
-
-
-@pytest.mark.parametrize("seed", range(15))
-def test_random_joined_tensors(seed: int) -> None:
-    values, choice = np.random.default_rng(seed), random.Random(seed)
-    widths = [choice.randint(1, 3) for _ in range(choice.randint(2, 4))]
-    inputs: Values = {f"x {at}": values.standard_normal([2, width, 3, 4]) for at, width in enumerate(widths)}
-    constants = {"w": values.standard_normal([3, sum(widths), 1, 1]), "b": values.standard_normal(3)}
-    bias = choice.choice(([], ["b"]))
-    stride = choice.choice(([1, 1], [2, 1]))
-    nodes = [node("Concat", list(inputs), "t", axis=1), node("Conv", ["t", "w", *bias], "y", strides=stride)]
-    model = model_of(nodes, inputs, constants)
-    result = joined_inputs_as_sums(model)
-    require_equal(result, model, inputs, 1e-12)
-    assert "Concat" not in operators_of(result.model)
-    assert not joined_inputs_as_sums(result.model).changed
-
-
-def test_a_tensor_that_is_joined_twice() -> None:
-    inputs: Values = {"x": np.random.default_rng(0).standard_normal([1, 2, 3, 4])}
-    nodes = [node("Concat", ["x", "x", "x"], "t", axis=1), node("Conv", ["t", "w"], "y")]
-    model = model_of(nodes, inputs, {"w": np.random.default_rng(1).standard_normal([3, 6, 1, 1])})
-    require_equal(joined_inputs_as_sums(model), model, inputs, 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("axis", "kernel", "outputs"), [(2, 1, ("y",)), (1, 3, ("y",)), (1, 1, ("y", "t"))], ids=["rows", "3x3", "output"]
-)
-def test_other_joins_are_left_alone(axis: int, kernel: int, outputs: tuple[str, ...]) -> None:
-    inputs: Values = {"x": np.zeros((1, 2, 4, 4))}
-    nodes = [node("Concat", ["x", "x"], "t", axis=axis), node("Conv", ["t", "w"], "y")]
-    constants = {"w": np.zeros((3, 4 if axis == 1 else 2, kernel, kernel))}
-    assert not joined_inputs_as_sums(model_of(nodes, inputs, constants, outputs=outputs)).changed
