@@ -8,9 +8,9 @@ from enum import Enum
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
 from sr_edge.export.passes.layout.assignments import assignment_as_concat
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
-from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.layout.movement import movement_merged
+from sr_edge.export.passes.layout.normalization import channel_means_as_convolutions
 from sr_edge.export.passes.layout.split_convolutions import split_outputs
 from sr_edge.export.passes.pass_result import GraphPass
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
+from sr_edge.export.passes.layout.normalization import channel_means_as_convolutions
 from tests.export.passes.rewrites.equal_graphs import Values, one_node, operators_of, require_equal
 
 
