@@ -64,7 +64,7 @@ SPEED_PASSES: tuple[SpeedPass, ...] = (
         "prelu",
         prelu_as_minimum,
         Gain.MEASUREMENT,
-        "PRelu becomes Relu, Min, Mul and Add, which compilers fuse where they would compute PRelu as a layer.",
+        "PRelu becomes LeakyRelu if all slopes are equal, otherwise Relu, Min, Mul and Add, which more compilers fuse.",
     ),
     SpeedPass(
         "mish",

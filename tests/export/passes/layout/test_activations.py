@@ -28,6 +28,15 @@ def test_prelu_is_equal_to_the_last_bit(shape: tuple[int, ...], dtype: type[np.f
     assert not prelu_as_minimum(result.model).changed
 
 
+@pytest.mark.parametrize(("slope", "operator"), [(0.25, "LeakyRelu"), (0.1, "Min")])
+def test_equal_slopes_are_a_leaky_relu_if_an_attribute_holds_them_exactly(slope: float, operator: str) -> None:
+    """An attribute is a float32 number, which 0.1 in float64 is not."""
+    model = model_of([node("PRelu", ["x", "slope"], "y")], INPUTS, {"slope": np.full((3, 1, 1), slope)})
+    result = prelu_as_minimum(model)
+    require_equal(result, model, INPUTS)
+    assert operator in operators_of(result.model)
+
+
 def test_prelu_with_a_slope_that_is_computed() -> None:
     nodes = [node("Neg", ["x"], "slope"), node("PRelu", ["x", "slope"], "y")]
     model = model_of(nodes, INPUTS)
