@@ -18,10 +18,10 @@ from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
 from sr_edge.export.passes.layout.assignments import assignment_as_concat
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
-from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.layout.movement import movement_merged
-from sr_edge.export.passes.layout.split_convolutions import joined_inputs_as_sums, split_outputs
+from sr_edge.export.passes.layout.normalization import channel_means_as_convolutions
+from sr_edge.export.passes.layout.split_convolutions import split_outputs
 from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.merge_axes import merge_axes
 from sr_edge.spec import PassChoice
@@ -125,7 +125,7 @@ SPEED_PASSES: tuple[SpeedPass, ...] = (
         "prelu",
         prelu_as_minimum,
         Gain.MEASUREMENT,
-        "PRelu becomes Relu, Min, Mul and Add, which compilers fuse where they would compute PRelu as a layer.",
+        "PRelu becomes LeakyRelu if all slopes are equal, otherwise Relu, Min, Mul and Add, which more compilers fuse.",
     ),
     SpeedPass(
         "mish",
@@ -157,12 +157,6 @@ SPEED_PASSES: tuple[SpeedPass, ...] = (
         split_outputs,
         Gain.MEASUREMENT,
         "A convolution whose output is split becomes one convolution for each part, with a part of its weights.",
-    ),
-    SpeedPass(
-        "joined-convolutions",
-        joined_inputs_as_sums,
-        Gain.MEASUREMENT,
-        "A 1x1 convolution of joined tensors becomes the sum of convolutions of each of them.",
     ),
     SpeedPass(
         "channel-means",

@@ -22,10 +22,10 @@ from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.layout.activations import mish_as_sigmoid, prelu_as_minimum
 from sr_edge.export.passes.layout.assignments import assignment_as_concat
 from sr_edge.export.passes.layout.channel_first import channel_first, channel_first_products
-from sr_edge.export.passes.layout.channel_means import channel_means_as_convolutions
 from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.layout.movement import movement_merged
-from sr_edge.export.passes.layout.split_convolutions import joined_inputs_as_sums, split_outputs
+from sr_edge.export.passes.layout.normalization import channel_means_as_convolutions
+from sr_edge.export.passes.layout.split_convolutions import split_outputs
 from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
 from sr_edge.export.passes.rewrites.einsum import einsum_as_product
@@ -144,14 +144,6 @@ PASSES = {
         split_outputs,
         graph(f"{CONV[:-1]}, int64[2] sizes = {{1, 2}}> {SPLIT}"),
         (split_outputs, PLAIN),
-    ),
-    "joined_inputs_as_sums": PassCase(
-        joined_inputs_as_sums,
-        graph(
-            "(float[1,2,3,3] x) => (float[1,1,3,3] y) <float[1,4,1,1] w = {1, 2, 3, 4}>"
-            " { a = Neg(x) b = Concat<axis = 1>(x, a) y = Conv(b, w) }"
-        ),
-        (joined_inputs_as_sums, PLAIN),
     ),
     "lower_opset": PassCase(
         lower_opset,

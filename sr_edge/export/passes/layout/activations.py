@@ -1,7 +1,7 @@
 """Writes activations as operators that runtimes compute fast or fuse with others.
 
 PRelu(x) = max(x, 0) + slope * min(x, 0), to the last bit: one of the two summands is zero. Compilers that compute PRelu
-with few channels as a layer of its own reorder the tensor around it.
+as a layer of its own reorder the tensor around it. With equal slopes it is LeakyRelu, which more of them fuse.
 
 Mish(x) = x * tanh(softplus(x)), which exporters write with Softplus and Tanh. With the sigmoid s of x and n = s(2 - s),
 tanh(softplus(x)) = n / (2 - n), since it is ((1 + exp x)^2 - 1) / ((1 + exp x)^2 + 1) and s = 1 - 1 / (1 + exp x). All
@@ -16,16 +16,16 @@ import onnx
 
 from sr_edge.export.graph.view import GraphView, captured_tensors, default_opset, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, constant_shape
 
 _NO_FLOAT = "its input is neither float32 nor float64"
 
 
 def prelu_as_minimum(model: onnx.ModelProto) -> PassResult:
-    """Writes each PRelu as Relu, Min, Mul and Add."""
+    """Writes each PRelu as Relu, Min, Mul and Add, or as LeakyRelu if all of its slopes are equal."""
     if default_opset(model) < OLDEST_OPSET:
         return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
-    return GraphEdit(view_graph(model)).replace_each("PRelu", "sums of Relu and Min", _replace_prelu)
+    return GraphEdit(view_graph(model)).replace_each("PRelu", "LeakyRelu or sums of Relu and Min", _replace_prelu)
 
 
 def mish_as_sigmoid(model: onnx.ModelProto) -> PassResult:
@@ -42,9 +42,22 @@ def _replace_prelu(view: GraphView, index: int, edit: GraphEdit) -> str:
     if dtype is None:
         return _NO_FLOAT
     chain = edit.replacing(index)
+    factor = _only_slope(view, node)
+    if factor is not None:
+        chain.add("LeakyRelu", [value], output=node.output[0], alpha=factor)
+        return ""
     negative = chain.add("Min", [value, chain.constant(np.array(0, dtype), "zero")])
     chain.add("Add", [chain.add("Relu", [value]), chain.add("Mul", [negative, slope])], output=node.output[0])
     return ""
+
+
+def _only_slope(view: GraphView, node: onnx.NodeProto) -> float | None:
+    """The slope of a PRelu if it is the same for all elements, and a number that an attribute holds exactly."""
+    slope = view.constants.get(node.input[1])
+    if slope is None or constant_shape(view, node.input[0]) != constant_shape(view, node.output[0]):
+        return None
+    number = np.ravel(slope)[:1].astype(np.float32)
+    return float(number[0]) if number.size and np.all(slope == number) else None
 
 
 def _replace_softplus(view: GraphView, index: int, edit: GraphEdit) -> str:

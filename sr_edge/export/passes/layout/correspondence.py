@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
-from sr_edge.export.graph.view import GraphView, attribute, integer_attribute, integers_attribute
+from sr_edge.export.graph.view import GraphView, integer_attribute, integers_attribute
 from sr_edge.export.passes.layout.arrangement import (
     CHANNELS,
     Arrangement,
@@ -202,11 +202,6 @@ def _with_sizes(
             found = {one: known[tensor].resized(axis, _shape(view, one)[position]) for one in tensors}
             return {one: arrangement for one, arrangement in found.items() if arrangement is not None}
     return None
-
-
-def has_constant_axes(node: onnx.NodeProto) -> bool:
-    """Whether the axes of a reduction are an attribute, as they were before they became an input."""
-    return attribute(node, "axes") is not None
 
 
 _RULES: tuple[tuple[frozenset[str], Callable[[GraphView, int, Arrangements], Arrangements | None]], ...] = (

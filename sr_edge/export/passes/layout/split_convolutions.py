@@ -1,8 +1,7 @@
-"""Computes parts of the channels with convolutions of their own, without the Split behind or the Concat in front.
+"""Computes parts of the channels with convolutions of their own, without the Split behind them.
 
 A convolution whose output is split, also behind operators that work on each channel by itself, is one convolution for
-each part, with that part of its weights. A convolution of joined tensors is the sum of convolutions of each of them.
-Both are the same multiplications; what is saved is the copy of the parts.
+each part, with that part of its weights. These are the same multiplications; what is saved is the copy of the parts.
 """
 
 from __future__ import annotations
@@ -38,27 +37,22 @@ def split_outputs(model: onnx.ModelProto) -> PassResult:
     """Replaces a convolution whose output is split by convolutions of the parts."""
     if default_opset(model) < OLDEST_OPSET:
         return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
-    view = view_graph(model)
-    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
-    if not found:
+    split, current = 0, model
+    while step := _split_once(view_graph(current)):
+        split, current = split + step[0], step[1]
+    if not split:
         return PassResult(model, False, "no convolution is followed by a Split or by Slices of its channels")
+    return PassResult(current, True, f"{split} convolutions whose output was split are convolutions of the parts now")
+
+
+def _split_once(view: GraphView) -> tuple[int, onnx.ModelProto] | None:
+    """Splits all convolutions that can be split; their parts may be split again."""
+    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
     edit = GraphEdit(view)
     for branch in found:
         _write_parts(view, branch, edit)
     edit.remove_unused_nodes()
-    return edit.result(f"{len(found)} convolutions whose output was split are convolutions of the parts now")
-
-
-def joined_inputs_as_sums(model: onnx.ModelProto) -> PassResult:
-    """Replaces a 1x1 convolution of joined tensors by the sum of convolutions of each of them."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
-    edit = GraphEdit(view_graph(model))
-    result = edit.replace_each("Conv", "sums of convolutions of joined tensors", _replace_joined)
-    if not result.changed:
-        return PassResult(model, False, "no 1x1 convolution reads a Concat of channels that nothing else reads")
-    edit.remove_unused_nodes()
-    return edit.result(result.reason)
+    return (len(found), edit.result("").model) if found else None
 
 
 @dataclass(frozen=True)
@@ -185,32 +179,3 @@ def _part_of(value: Constant, axis: int, bounds: tuple[int, int]) -> Constant:
     if axis < 0 or value.shape[axis] == 1:
         return value
     return value.take(range(*bounds), axis)
-
-
-def _replace_joined(view: GraphView, index: int, edit: GraphEdit) -> str:
-    node = view.nodes[index]
-    weight = view.constants.get(node.input[1])
-    shape = constant_shape(view, node.input[0])
-    concat = view.nodes[view.producer[node.input[0]]] if node.input[0] in view.producer else None
-    if weight is None or shape is None or concat is None or concat.op_type != "Concat" or len(concat.input) < 2:
-        return "it reads no Concat, or its weight is computed"
-    is_alone = len(view.consumers[node.input[0]]) == 1
-    is_alone &= node.input[0] not in view.output_names | captured_tensors(view.model)
-    is_pointwise = set(weight.shape[2:]) == {1} and integer_attribute(node, "group", 1) == 1
-    if not is_alone or not is_pointwise or integer_attribute(concat, "axis", 0) % len(shape) != _CHANNELS:
-        return "it is no 1x1 convolution of channels that are joined for it alone"
-    _write_sum(view, index, concat, weight, edit.replacing(index))
-    return ""
-
-
-def _write_sum(view: GraphView, index: int, concat: onnx.NodeProto, weight: Constant, chain: NodeChain) -> None:
-    """Writes the convolution of each joined tensor, the first with the bias, and their sum."""
-    node, total, start = view.nodes[index], "", 0
-    for name in concat.input:
-        stop = start + (constant_shape(view, name) or (0, 0))[_CHANNELS]
-        inputs = [name, chain.constant(weight[:, start:stop], "part"), *(node.input[2:] if not total else [])]
-        is_last = name == concat.input[-1] and stop == weight.shape[1]
-        part = chain.add("Conv", inputs)
-        chain.nodes[-1].attribute.extend(node.attribute)
-        total = chain.add("Add", [total, part], output=node.output[0] if is_last else "") if total else part
-        start = stop
