@@ -103,7 +103,7 @@ class Mover:
         self.shape[0] *= 2
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(50))
 def test_random_chains(seed: int) -> None:
     mover = Mover(seed)
     model = mover.model()
@@ -114,7 +114,7 @@ def test_random_chains(seed: int) -> None:
 
 
 def test_most_random_chains_are_changed() -> None:
-    assert sum(move_once(Mover(seed).model()).changed for seed in range(120)) > 50
+    assert sum(move_once(Mover(seed).model()).changed for seed in range(50)) > 20
 
 
 def shift_and_partition(step: int = 4, rank: int = 3) -> onnx.ModelProto:
