@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -134,6 +135,34 @@ def test_the_passes_are_registered_in_this_order() -> None:
     names = [getattr(graph_pass, "func", graph_pass) for graph_pass in ATTENTION_PASSES]
     registered = [getattr(speed_pass.apply, "func", speed_pass.apply) for speed_pass in SPEED_PASSES]
     assert [graph_pass for graph_pass in registered if graph_pass in names] == names
+
+
+def test_tensorrt_for_rtx_parses_attention_without_anything_in_between(tmp_path: Path) -> None:
+    """Two matrix products with nothing but sums of constants and a softmax between them, which TensorRT fuses."""
+    require_compiler()
+    library: Any = pytest.importorskip("tensorrt_rtx")
+    onnx.save(all_passes(swin_block(Block(dtype=np.float32))), tmp_path / "model.onnx")
+    log = library.Logger(library.Logger.ERROR)
+    builder = library.Builder(log)
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = library.OnnxParser(network, log)
+    assert parser.parse_from_file(str(tmp_path / "model.onnx"))
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    producer = {layer.get_output(0).name: layer for layer in layers}
+    (softmax,) = (layer for layer in layers if layer.type is library.LayerType.SOFTMAX)
+    assert [layer.type for layer in layers if reads(layer, "weights")] == [library.LayerType.MATRIX_MULTIPLY]
+    chain = [producer[softmax.get_input(0).name]]
+    while chain[-1].type is library.LayerType.ELEMENTWISE:
+        chain.append(producer[chain[-1].get_input(0).name])
+    assert [layer.type for layer in chain] == [
+        library.LayerType.ELEMENTWISE,
+        library.LayerType.ELEMENTWISE,
+        library.LayerType.MATRIX_MULTIPLY,
+    ]
+
+
+def reads(layer: Any, tensor: str) -> bool:
+    return any(layer.get_input(at) is not None and layer.get_input(at).name == tensor for at in range(layer.num_inputs))
 
 
 def test_tensorrt_for_rtx_builds_a_block(tmp_path: Path) -> None:
