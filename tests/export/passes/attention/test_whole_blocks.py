@@ -149,10 +149,10 @@ def test_tensorrt_for_rtx_parses_attention_without_anything_in_between(tmp_path:
     assert parser.parse_from_file(str(tmp_path / "model.onnx"))
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     producer = {layer.get_output(0).name: layer for layer in layers}
-    (softmax,) = (layer for layer in layers if layer.type is library.LayerType.SOFTMAX)
+    (softmax,) = (layer for layer in layers if layer.type == library.LayerType.SOFTMAX)
     assert [layer.type for layer in layers if reads(layer, "weights")] == [library.LayerType.MATRIX_MULTIPLY]
     chain = [producer[softmax.get_input(0).name]]
-    while chain[-1].type is library.LayerType.ELEMENTWISE:
+    while chain[-1].type == library.LayerType.ELEMENTWISE:
         chain.append(producer[chain[-1].get_input(0).name])
     assert [layer.type for layer in chain] == [
         library.LayerType.ELEMENTWISE,
