@@ -16,6 +16,11 @@ from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenan
 from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.errors import CalibrationError, ExportError, SrEdgeError
 from sr_edge.export import graph_digest
+from sr_edge.export.passes.attention.broadcasting import broadcast_without_expand
+from sr_edge.export.passes.attention.factors import factors_in_weights
+from sr_edge.export.passes.attention.movement import move_once
+from sr_edge.export.passes.attention.product_columns import products_of_columns
+from sr_edge.export.passes.attention.score_constants import constants_without_reshape, sums_of_constants
 from sr_edge.export.passes.cleanup import bypass_identities, drop_unused_constants, name_nodes, raise_opset
 from sr_edge.export.passes.folding.linear_layers import fold_linear_layers
 from sr_edge.export.passes.fp16 import to_fp16
@@ -91,11 +96,28 @@ BRANCHES = """(float[1,1,8,8] x) => (float[1,1,8,8] y)
 SPLIT = "{ a = Conv(x, w) b, c = Split<axis = 1>(a, sizes) y = Concat<axis = 1>(c, b) }"
 SLICE = """(float[4,2] x, float[2,2] v) => (float[4,2] y) <int64[2,1] i = {1, 2}>
   { y = ScatterND(x, i, v) }"""
+BACK_AND_FORTH = """(float[1,8,12,3] x) => (float[1,8,12,3] y)
+  { a = Transpose<perm = [0, 3, 1, 2]>(x) b = Transpose<perm = [0, 2, 3, 1]>(a) y = Neg(b) }"""
+MASK = """(float[2,3] x) => (float[2,3] y) <int64[3] split = {1, 2, 3}, float[1,2,1] m = {1, 2}, int64[2] back = {2, 3}>
+  { a = Reshape(x, split) b = Add(a, m) y = Reshape(b, back) }"""
+TWO_MASKS = "(float[2] x) => (float[2] y) <float[2] m = {1, 2}> { a = Add(x, m) y = Add(a, m) }"
+NORM = """(float[2,3] x) => (float[2,3] y) <int64[2] shape = {2, 3}>
+  { n = ReduceL2<axes = [1]>(x) e = Expand(n, shape) y = Div(x, e) }"""
+COLUMNS = """(float[2,2] x) => (float[2,1] y) <float[2,2] w = {1, 2, 3, 4}, int64[1] zero = {0}, int64[1] one = {1},
+  int64[1] two = {2}> { p = MatMul(x, w) a = Slice(p, zero, one, one) b = Slice(p, one, two, one) y = Mul(a, b) }"""
+FACTOR = """(float[2,2] x) => (float[2,2] y) <float[2,2] w = {1, 2, 3, 4}, float f = {3}>
+  { p = MatMul(x, w) s = Mul(p, f) y = Neg(s) }"""
 PLAIN = graph(f"{CONV} {{ y = Conv(x, w) }}")
 
 PASSES = {
     "assignment_as_selection": PassCase(assignment_as_selection, graph(ASSIGNMENT), (assignment_as_selection, PLAIN)),
     "merge_axes": PassCase(merge_axes, graph(WINDOWS), (merge_axes, PLAIN)),
+    "move_once": PassCase(move_once, graph(BACK_AND_FORTH), (move_once, PLAIN)),
+    "constants_without_reshape": PassCase(constants_without_reshape, graph(MASK), (constants_without_reshape, PLAIN)),
+    "sums_of_constants": PassCase(sums_of_constants, graph(TWO_MASKS), (sums_of_constants, PLAIN)),
+    "broadcast_without_expand": PassCase(broadcast_without_expand, graph(NORM), (broadcast_without_expand, PLAIN)),
+    "products_of_columns": PassCase(products_of_columns, graph(COLUMNS), (products_of_columns, PLAIN)),
+    "factors_in_weights": PassCase(factors_in_weights, graph(FACTOR), (factors_in_weights, PLAIN)),
     "einsum_as_product": PassCase(
         einsum_as_product,
         graph('(float[2,3] x) => (float[2,2] y) { y = Einsum<equation = "ij,kj->ik">(x, x) }'),

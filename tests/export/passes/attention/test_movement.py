@@ -103,7 +103,7 @@ class Mover:
         self.shape[0] *= 2
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(50))
 def test_random_chains(seed: int) -> None:
     mover = Mover(seed)
     model = mover.model()
@@ -113,8 +113,8 @@ def test_random_chains(seed: int) -> None:
         assert not move_once(result.model).changed
 
 
-def test_most_random_chains_are_changed() -> None:
-    assert sum(move_once(Mover(seed).model()).changed for seed in range(120)) > 50
+def test_many_random_chains_are_changed() -> None:
+    assert sum(move_once(Mover(seed).model()).changed for seed in range(50)) > 10
 
 
 def shift_and_partition(step: int = 4, rank: int = 3) -> onnx.ModelProto:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -12,21 +15,23 @@ from sr_edge.export.passes.attention.product_columns import products_of_columns
 from tests.export.passes.attention.window_graphs import count
 from tests.export.passes.rewrites.equal_graphs import model_of, require_equal
 
+Array = npt.NDArray[Any]
+
 RANDOM = np.random.default_rng(0)
 ROWS = {"x": RANDOM.standard_normal((10, 4))}
 WEIGHT, BIAS = RANDOM.standard_normal((4, 6)), RANDOM.standard_normal(6)
 
 
-def node(operator: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
     return onnx.helper.make_node(operator, inputs, [output], **attributes)
 
 
-def model(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",), **constants: np.ndarray) -> onnx.ModelProto:
+def model(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",), **constants: Any) -> onnx.ModelProto:
     return model_of(nodes, ROWS, constants, outputs=outputs)
 
 
 def columns(
-    product: onnx.NodeProto, bounds: tuple[tuple[int, int], ...] = ((0, 2), (2, 6)), **constants: np.ndarray
+    product: onnx.NodeProto, bounds: tuple[tuple[int, int], ...] = ((0, 2), (2, 6)), **constants: Any
 ) -> onnx.ModelProto:
     """A product "p", of which two Slice nodes read columns, whose sums over the rows of columns are multiplied."""
     nodes = [product]
@@ -48,7 +53,7 @@ def columns(
     ],
     ids=["MatMul", "Gemm", "transposed weight", "one bias"],
 )
-def test_columns_become_products(product: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
+def test_columns_become_products(product: onnx.NodeProto, constants: dict[str, Any]) -> None:
     plain = columns(product, **constants)
     result = products_of_columns(plain)
     require_equal(result, plain, ROWS, tolerance=1e-12)
@@ -99,7 +104,7 @@ def test_a_factor_of_scores_becomes_part_of_the_queries() -> None:
     assert count(result.model, "Mul") == 0
 
 
-def factored(*between: onnx.NodeProto, factor: np.ndarray, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
+def factored(*between: onnx.NodeProto, factor: Array, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
     nodes = [node("MatMul", ["x", "w"], "p"), *between, node("Mul", ["t", "f"], "y")]
     return model(*nodes, outputs=outputs, w=WEIGHT[:, :4], f=factor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -12,13 +13,15 @@ from sr_edge.export.passes.attention.score_constants import constants_without_re
 from tests.export.passes.attention.window_graphs import count
 from tests.export.passes.rewrites.equal_graphs import model_of, require_equal
 
+Array = npt.NDArray[np.float64]
+
 SCORES = {"x": np.random.default_rng(0).standard_normal((4, 3, 5, 5))}
 MASK = np.random.default_rng(1).standard_normal((1, 4, 1, 5, 5))
 
 
 def masked(
     shape: tuple[int, ...] = (1, 4, 3, 5, 5),
-    mask: np.ndarray = MASK,
+    mask: Array = MASK,
     operator: str = "Add",
     back: tuple[int, ...] = (4, 3, 5, 5),
     outputs: tuple[str, ...] = ("y",),
@@ -55,7 +58,7 @@ def test_near_misses_are_left_alone(model: onnx.ModelProto) -> None:
     assert not constants_without_reshape(model).changed
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_shapes(seed: int) -> None:
     choose = random.Random(seed)
     shape = [choose.choice((1, 2, 3)) for _ in range(choose.randint(1, 6))]
@@ -71,7 +74,7 @@ def test_random_shapes(seed: int) -> None:
     require_equal(constants_without_reshape(model), model, inputs)
 
 
-def two_constants(first: np.ndarray, second: np.ndarray, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
+def two_constants(first: Array, second: Array, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:
     nodes = [
         onnx.helper.make_node("Add", ["x", "first"], ["a"]),
         onnx.helper.make_node("Add", ["second", "a"], ["y"]),

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from sr_edge.export.passes.attention.broadcasting import broadcast_without_expand
+from sr_edge.export.passes.attention.factors import factors_in_weights
+from sr_edge.export.passes.attention.movement import move_once
+from sr_edge.export.passes.attention.product_columns import products_of_columns
+from sr_edge.export.passes.attention.score_constants import constants_without_reshape, sums_of_constants
+from sr_edge.export.passes.pass_result import GraphPass
+from sr_edge.export.passes.rewrites.merge_axes import merge_axes
 from tests.export.passes.rewrites.equal_graphs import Values, model_of
 
 Array = npt.NDArray[Any]
+
+ATTENTION_PASSES: tuple[GraphPass, ...] = (
+    constants_without_reshape,
+    sums_of_constants,
+    broadcast_without_expand,
+    partial(merge_axes, max_axes=4),
+    move_once,
+    products_of_columns,
+    factors_in_weights,
+)
+"""The passes for attention in the order of `SPEED_PASSES`."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +114,8 @@ class GraphBuilder:
     def attend(self, tokens: str, mask: Array | None) -> str:
         """Attention in windows of (windows * tokens, dim), with the mask in five axes as in Swin."""
         block = self.block
-        parts = self.reshape(
-            self.linear(tokens, block.dim, 3 * block.dim), block.windows, block.tokens, 3, block.heads, -1
-        )
+        projected = self.linear(tokens, block.dim, 3 * block.dim)
+        parts = self.reshape(projected, block.windows, block.tokens, 3, block.heads, -1)
         moved = self.add("Transpose", [parts], perm=[2, 0, 3, 1, 4])
         q, k, v = (self.add("Gather", [moved, self.constant(part)], axis=0) for part in range(3))
         scaled = self.add("Mul", [q, self.constant(block.channels**-0.5)])
@@ -117,9 +135,8 @@ class GraphBuilder:
         """A block with its residual connection."""
         block = self.block
         scale, bias = self.constant(np.linspace(0.5, 1.5, block.dim)), self.constant(np.linspace(-1.0, 1.0, block.dim))
-        image = self.reshape(
-            self.add("LayerNormalization", [x, scale, bias], axis=-1), 1, block.height, block.width, -1
-        )
+        normalized = self.add("LayerNormalization", [x, scale, bias], axis=-1)
+        image = self.reshape(normalized, 1, block.height, block.width, -1)
         shifted = self.roll(image, -block.shift) if block.shift else image
         done = self.reverse(self.attend(self.partition(shifted), mask_of(block)))
         back = self.roll(done, block.shift) if block.shift else done
@@ -151,11 +168,9 @@ def swin_block(block: Block, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelPro
 
 
 def all_passes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph after the passes of this folder, in the order of `SPEED_PASSES`."""
-    from sr_edge.export.passes.speed_passes import SPEED_PASSES
-
-    for speed_pass in SPEED_PASSES:
-        model = speed_pass.apply(model).model
+    """The graph after all passes for attention."""
+    for attention_pass in ATTENTION_PASSES:
+        model = attention_pass(model).model
     return model
 
 
