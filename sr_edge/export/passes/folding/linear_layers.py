@@ -92,10 +92,10 @@ def fold_linear_layers(model: onnx.ModelProto) -> PassResult:
         folded = _written(view, found)
     if not folds:
         return PassResult(model, False, "no subgraph of linear layers is cheaper as one convolution")
-    before, after = sum(fold.macs for fold in folds), sum(fold.convolution.macs for fold in folds)
+    saved = sum(fold.macs - fold.convolution.macs for fold in folds)
     nodes = sum(len(fold.nodes) for fold in folds)
-    reason = f"{nodes} linear operators are {len(folds)} convolutions now"
-    return PassResult(folded, True, f"{reason}; {before - after:,} of {before:,} multiply-accumulates are saved")
+    reason = f"{nodes} linear operators are {len(folds)} convolutions now, with {saved:,} multiply-accumulates fewer"
+    return PassResult(folded, True, reason)
 
 
 def _folds(view: GraphView) -> Iterator[_Fold]:

@@ -159,6 +159,16 @@ def test_branches_of_one_size_that_are_concatenated() -> None:
     require_folded(graph, last, {"Conv"})
 
 
+def test_kernels_of_other_shapes() -> None:
+    """ACNet (arXiv:1908.03930) adds a row and a column to a square kernel."""
+    graph = Graph()
+    last = graph.conv("x", 4, 3)
+    for kernel, pads in (((1, 3), [0, 1, 0, 1]), ((3, 1), [1, 0, 1, 0])):
+        weight = graph.constant(4, 4, *kernel)
+        last = graph.add("Add", [graph.add("Conv", ["x", weight], pads=pads, kernel_shape=kernel), last])
+    require_folded(graph, last, {"Conv"})
+
+
 def test_dilations_stay() -> None:
     graph = Graph(size=(9, 9))
     last = graph.norm(graph.conv("x", 4, 3, dilations=[2, 2], pads=[2] * 4))
@@ -169,7 +179,7 @@ def test_dilations_stay() -> None:
 def test_random_branches_and_chains() -> None:
     """The outputs stay, whatever is folded, and some of these graphs are folded."""
     changed = 0
-    for seed in range(30):
+    for seed in range(20):
         choose = random.Random(seed)
         graph = Graph(2 * choose.randint(1, 3), (choose.randint(3, 8), choose.randint(3, 8)), seed)
         last, *branches = (_random_branch(graph, choose) for _ in range(choose.randint(1, 4)))
@@ -181,7 +191,7 @@ def test_random_branches_and_chains() -> None:
         (expected,), (actual,) = outputs_of(model, graph.inputs), outputs_of(result.model, graph.inputs)
         np.testing.assert_allclose(actual, expected, rtol=0.0, atol=1e-9, err_msg=f"seed {seed}")
         assert not fold_linear_layers(result.model).changed, f"seed {seed}"
-    assert changed > 15
+    assert changed > 10
 
 
 def _random_branch(graph: Graph, choose: random.Random) -> str:
