@@ -36,7 +36,7 @@ HEADLINE_START = "<!-- foreign-speed: written by benchmarks/foreign_speed.py -->
 HEADLINE_END = "<!-- end of foreign-speed -->"
 QUICK = ("compact_few", "bsrn_like", "span")
 INT8_NETWORK = "bsrn_like"
-"""The network whose INT8 graphs with and without passes are compared, since it has products that become convolutions."""
+"""The network whose INT8 graphs with and without passes are compared: its products become convolutions."""
 
 MAKING_LIMIT_S = 600.0
 OPENING_S = 8.0
