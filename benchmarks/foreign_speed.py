@@ -35,6 +35,9 @@ README = HERE.parent / "README.md"
 HEADLINE_START = "<!-- foreign-speed: written by benchmarks/foreign_speed.py -->"
 HEADLINE_END = "<!-- end of foreign-speed -->"
 QUICK = ("compact_few", "bsrn_like", "span")
+INT8_NETWORK = "bsrn_like"
+"""The network whose INT8 graphs with and without passes are compared: its products become convolutions."""
+
 MAKING_LIMIT_S = 600.0
 OPENING_S = 8.0
 """Seconds that a row takes beside its timed runs: a process that starts and opens the graphs."""
@@ -136,6 +139,17 @@ def measure_all(chosen: Sequence[Place], minutes: float, again: bool) -> None:
         print(f"{place.name}: {_summary(row)}", flush=True)
 
 
+def measure_int8(out: Path, again: bool) -> None:
+    """Compares INT8 with and without passes, unless that was done before."""
+    file = out / "int8" / f"{INT8_NETWORK}.json"
+    if file.exists() and not again:
+        return
+    printed, failed = _run_module("int8", MAKING_LIMIT_S, INT8_NETWORK)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, printed if not failed else json.dumps({"name": INT8_NETWORK, "failed": failed}) + "\n")
+    print(f"{INT8_NETWORK} in INT8: {failed or 'measured'}")
+
+
 def _summary(row: Mapping[str, Any]) -> str:
     reason = row.get("failed") or row.get("skipped")
     if reason:
@@ -147,14 +161,15 @@ def _summary(row: Mapping[str, Any]) -> str:
     )
 
 
-def document(every: Sequence[Place], command: str) -> dict[str, Any]:
-    """What is published: all rows that there are, and the names of those that are missing."""
+def document(every: Sequence[Place], command: str, out: Path) -> dict[str, Any]:
+    """What is published: all rows that there are, the names of those that are missing, and INT8 if it was measured."""
     rows = [json.loads(place.row.read_text()) for place in every if place.row.exists()]
     pending = [place.name for place in every if not place.row.exists()]
     found = describe_environment()
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     environment = f"{found.machine.cpu}, {found.machine.usable_cores} cores; {versions}; {found.started}"
-    return {"command": command, "environment": environment, "rows": rows, "pending": pending}
+    int8 = [json.loads(file.read_text()) for file in sorted((out / "int8").glob("*.json"))]
+    return {"command": command, "environment": environment, "rows": rows, "pending": pending, "int8": int8}
 
 
 def with_headline(readme: str, kept: Mapping[str, Any]) -> str:
@@ -178,6 +193,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME,...", help="these networks only, separated by commas")
     parser.add_argument("--quick", action="store_true", help=f"a trial: {', '.join(QUICK)} at one size, one minute")
     parser.add_argument("--prepare", action="store_true", help="only make the graphs, which takes some minutes")
+    parser.add_argument("--int8", action="store_true", help=f"also measure INT8 graphs of {INT8_NETWORK}")
     parser.add_argument("--again", action="store_true", help="repeat rows that exist")
     parser.add_argument("--out", type=Path, default=Path("build/foreign_speed"), metavar="FOLDER")
     parser.add_argument("--publish", action="store_true", help="write the results, docs/networks.md and the README")
@@ -203,7 +219,11 @@ def main() -> None:
             print(f"{place.name}: {prepare(place).get('failed') or 'ready'}", flush=True)
         return
     measure_all(chosen, 1.0 if arguments.quick else arguments.minutes, arguments.again)
-    kept = document(places(every, out), f"python benchmarks/foreign_speed.py --minutes {arguments.minutes:g} --publish")
+    if arguments.int8:
+        measure_int8(out, arguments.again)
+    int8 = " --int8" if arguments.int8 else ""
+    command = f"python benchmarks/foreign_speed.py --minutes {arguments.minutes:g}{int8} --publish"
+    kept = document(places(every, out), command, out)
     for target in targets(kept["rows"]):
         print(f"{target.name}: {'-' if target.measured is None else f'{target.measured:.3f}'} ({target.verdict})")
     if arguments.publish:

@@ -38,7 +38,11 @@ def section(kept: Document) -> list[str]:
     Args:
         kept: The document in docs/results/foreign-speed.json: "rows", "pending", "command" and "environment".
     """
-    return [line for part in (_introduction(kept), _targets(kept), _tables(kept), _failures(kept)) for line in part]
+    return [
+        line
+        for part in (_introduction(kept), _targets(kept), _tables(kept), _failures(kept), _int8(kept))
+        for line in part
+    ]
 
 
 def headline(kept: Document) -> str:
@@ -185,3 +189,24 @@ def _reasons(row: Document) -> Iterator[tuple[str, str]]:
                 yield f", {name}", cell[key]
         for remark in cell.get("remarks", ()):
             yield f", {name}", remark
+
+
+def _int8(kept: Document) -> Iterator[str]:
+    """The tables of INT8 graphs with and without passes."""
+    for found in kept.get("int8", ()):
+        yield f"### INT8 after passes: {found['name']}\n"
+        if "failed" in found:
+            yield f"Failed: {found['failed']}\n"
+            continue
+        side = f"{found['side_px']}x{found['side_px']}"
+        yield (
+            f"OpenVINO, {side}. Both fp32 graphs were calibrated in the same way. Times are relative to fp32 without "
+            "passes.\n"
+        )
+        yield "| graph | time | INT8 layers | convolutions | matrix products |\n|---|---|---|---:|---:|"
+        for name, graph in found["graphs"].items():
+            time = f"{graph['ratio']:.3f} ({graph['low']:.3f} to {graph['high']:.3f})"
+            layers = f"{graph['layers']} of {graph['of']}" if "layers" in graph else ""
+            counts = f"{graph.get('convolutions', '')} | {graph.get('products', '')}"
+            yield f"| {name} | {time} | {layers} | {counts} |"
+        yield ""

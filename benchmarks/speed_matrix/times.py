@@ -23,7 +23,7 @@ from sr_edge.export.graph.metadata import read_metadata
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.speed_passes import SPEED_PASSES
 from sr_edge.runtimes import MedianInterval, SessionRequest, open_request, random_tile, supports
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import ActivationType, Precision, TileSpec
 
 BASELINE, PLAIN, SHARED, TWIN_FILE, RECORD = "baseline.onnx", "plain.onnx", "shared.onnx", "twin.onnx", "graphs.json"
 """The files in the folder of a row: of torch and onnxsim, of sr-edge without and with the passes for all targets, of
@@ -77,13 +77,14 @@ def _cell(
     files = {"baseline": folder / BASELINE, "ours": graphs.file(passes)}
     if (folder / TWIN_FILE).exists():
         files["twin"] = folder / TWIN_FILE
-    times = compare(list(files.values()), runtime, precision, seconds)
+    times = compare(list(files.values()), runtime, [precision] * len(files), seconds)
     by_name = dict(zip(files, times, strict=True))
-    cell = {"passes": list(passes), "remarks": list(remarks), **_ratio(by_name["ours"], by_name["baseline"])}
-    return {**cell, "twin": _ratio(by_name["ours"], by_name["twin"])} if "twin" in by_name else cell
+    cell = {"passes": list(passes), "remarks": list(remarks), **ratio_of_times(by_name["ours"], by_name["baseline"])}
+    return {**cell, "twin": ratio_of_times(by_name["ours"], by_name["twin"])} if "twin" in by_name else cell
 
 
-def _ratio(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+def ratio_of_times(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    """The median of the ratios of all rounds with its 95 % interval, and both times."""
     interval = MedianInterval.of([ms / base_ms for ms, base_ms in zip(ours, base, strict=True)])
     medians = (MedianInterval.of(times).median for times in (ours, base))
     ours_ms, base_ms = medians
@@ -97,14 +98,15 @@ def _ratio(ours: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def compare(files: Sequence[Path], runtime: str, precision: Precision, seconds: float) -> list[list[float]]:
+def compare(files: Sequence[Path], runtime: str, precisions: Sequence[Precision], seconds: float) -> list[list[float]]:
     """Times of every file, round by round; the order of the files is reversed in every second round.
 
     Raises:
         SrEdgeError: A file cannot be opened, or the rounds take too long.
     """
     with ExitStack() as stack:
-        runs = [stack.enter_context(opened(file, runtime, precision)) for file in files]
+        pairs = zip(files, precisions, strict=True)
+        runs = [stack.enter_context(opened(file, runtime, precision)) for file, precision in pairs]
         for run in runs:
             run()
         return _rounds(runs, seconds, time.monotonic)
@@ -130,7 +132,9 @@ def _rounds(runs: Sequence[Run], seconds: float, clock: Callable[[], float]) -> 
 def opened(file: Path, runtime: str, precision: Precision) -> Iterator[Run]:
     """A graph in a session; the run returns the milliseconds of the engine alone."""
     metadata = read_metadata(read_onnx(file))
-    request = SessionRequest(file, metadata.card, metadata.tile or TileSpec(64, 64), precision)
+    activation_type = ActivationType.UINT8 if precision is Precision.INT8 else None
+    tile_size = metadata.tile or TileSpec(64, 64)
+    request = SessionRequest(file, metadata.card, tile_size, precision, activation_type=activation_type)
     with open_request(runtime, request) as session:
         tile = random_tile(session.spec.tile, session.spec.io, session.spec.channels)
         yield lambda: session.run_staged(tile)[1].compute_ms

@@ -202,7 +202,8 @@ def _written(
                 made = jobs[0].graphs.file(passes)
                 graphs += write_int8_graphs(file, plan, passes, runtimes, made, patches, staging)
             else:
-                graphs += write_float_graphs(exports, model, plan, passes, runtimes, patches, staging)
+                candidates = jobs[0].graphs
+                graphs += write_float_graphs(exports, model, plan, candidates, passes, runtimes, patches, staging)
         except ExportError as error:
             failed |= {(runtime, file.precision): one_line(error.problem) for runtime in runtimes}
     kept = [_kept(measurement, exports.passes, failed) for _, measurement in measured]

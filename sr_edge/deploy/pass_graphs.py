@@ -42,12 +42,11 @@ class PassGraphs:
     def __init__(
         self, shared: Path, plain: Path | None, passes: Passes, every: Sequence[SpeedPass], folder: Path
     ) -> None:
-        """Makes a graph with each of the passes that need a measurement.
+        """Makes a graph with each of the passes that need a measurement, and one with all of them.
 
         Args:
             shared: The graph that all runtimes share.
-            plain: The graph without passes, to which all of them are applied in their order; None where there is none,
-                and then the further passes are applied to the shared graph.
+            plain: The graph without passes; None where there is none.
             passes: The passes of the shared graph that the plain one does not have.
             every: All passes.
             folder: Where graphs are written.
@@ -56,14 +55,24 @@ class PassGraphs:
         self._every = every
         self._folder = folder
         self._shared = passes
-        self._from_plain = plain is not None
-        self._source = read_onnx(plain or shared)
+        self._graph = read_onnx(shared)
         self._files = {passes: shared} | ({(): plain} if plain and passes else {})
-        further = [speed_pass for speed_pass in every if speed_pass.gain is Gain.MEASUREMENT]
-        single = [made for speed_pass in further if (made := self._made({speed_pass.name})) != passes]
-        all_passes = self._made({speed_pass.name for speed_pass in further})
+        further = [speed_pass.name for speed_pass in every if speed_pass.gain is Gain.MEASUREMENT]
+        single = [made for name in further if (made := self._made({name})) != passes]
+        all_passes = self._made(set(further)) if len(single) > 1 else passes
         plain_passes = () if () in self._files else passes
         self.candidates = Candidates(passes, plain_passes, all_passes, tuple(single), self._combined)
+
+    def sequence(self, passes: Passes) -> list[SpeedPass]:
+        """The passes that turn the shared graph into one of the candidates.
+
+        Those of the shared graph that come after the first further pass are applied once more, since they may find
+        something to do after it.
+        """
+        further = set(passes) - set(self._shared)
+        names = [speed_pass.name for speed_pass in self._every]
+        first = min((names.index(name) for name in further), default=len(names))
+        return [each for each in self._every[first:] if each.name in passes]
 
     def file(self, passes: Passes) -> Path:
         """The file of one of the candidates, or of their combination."""
@@ -81,25 +90,29 @@ class PassGraphs:
         return self._made({name for passes in several for name in passes} - set(self._shared))
 
     def _made(self, further: set[str]) -> Passes:
-        """The passes of the shared graph and further ones, those left out that change nothing; its file is written."""
-        wanted = further | set(self._shared) if self._from_plain else further
+        """The passes of the shared graph and further ones, without those that change nothing; its file is written."""
+        wanted = self._ordered({*self._shared, *further})
         try:
-            graph, names = apply_passes(self._source, [each for each in self._every if each.name in wanted])
+            graph, names = apply_passes(self._graph, self.sequence(wanted))
         except Exception as error:  # a pass that fails on a graph that nobody foresaw must not prevent the deployment
             self.failures[", ".join(sorted(further))] = one_line(str(error) or type(error).__name__)
             return self._shared
-        made = names if self._from_plain else (*self._shared, *names)
+        made = self._ordered({*self._shared, *names})
         if made not in self._files:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._files[made] = self._folder / f"{len(self._files)}.onnx"
             onnx.save(graph, self._files[made])
         return made
 
+    def _ordered(self, names: set[str]) -> Passes:
+        return tuple(speed_pass.name for speed_pass in self._every if speed_pass.name in names)
+
 
 def write_float_graphs(
     exports: FloatExports,
     model: LoadedModel,
     plan: DeployPlan,
+    candidates: PassGraphs,
     passes: Passes,
     runtimes: tuple[str, ...],
     patches: Sequence[Batch],
@@ -111,7 +124,8 @@ def write_float_graphs(
         exports: The float graphs of all runtimes.
         model: The network.
         plan: The deployment.
-        passes: The passes to apply to the plain graph.
+        candidates: The candidates.
+        passes: The passes of the one that was chosen.
         runtimes: The runtimes.
         patches: Patches to compare on.
         staging: The folder in which the bundle is built.
@@ -119,16 +133,14 @@ def write_float_graphs(
     Raises:
         ExportError: The graph with these passes fails a check.
     """
-    wanted = [speed_pass for speed_pass in plan.speed_passes if speed_pass.name in passes]
     floats, frames = (_for_runtimes(graph, runtimes, passes) for graph in FLOAT_GRAPHS[:2])
-    file = staging / floats.file
-    report = accelerate_onnx(exports.plain, model, file, wanted, targets=plan.targets, patches=patches)
+    base = exports.reports[0] if passes else exports.plain
+    sequence, file = candidates.sequence(passes), staging / floats.file
+    report = accelerate_onnx(base, model, file, sequence, targets=plan.targets, patches=patches)
     applied = report.passes[len(exports.plain.passes) :]
-    if applied != passes:
-        reason = next(
-            (remark for remark in report.remarks if remark not in exports.plain.remarks), "it changed nothing"
-        )
-        raise ExportError(reason, found=applied, wanted=passes)
+    if set(applied) != set(passes):
+        reasons = [remark for remark in report.remarks if remark not in base.remarks]
+        raise ExportError("; ".join(reasons) or "another graph was made", found=applied, wanted=passes)
     derive_onnx(report, staging / frames.file, io=frames.io, targets=plan.targets, patches=patches)
     return floats, frames
 
