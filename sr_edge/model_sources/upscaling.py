@@ -22,11 +22,11 @@ from sr_edge.export.graph.metadata import read_metadata
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.files.unfinished import temporary_folder
 from sr_edge.installation import how_to_install
+from sr_edge.model_sources.engine_choice import EngineChoice
 from sr_edge.model_sources.kinds import SourceKind, source_kind
 from sr_edge.model_sources.open import open_model
 from sr_edge.model_sources.sessions import open_frame_session
-from sr_edge.runtimes import preferred_runtime
-from sr_edge.spec import Precision, member_of
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.upscaler import Roi
 
@@ -47,8 +47,8 @@ def open_upscaler(
     *,
     runtime: str | None = None,
     precision: Precision | str | None = None,
-    device: str = "cpu",
-    float_precision: Precision | str = Precision.FP32,
+    device: str | None = None,
+    float_precision: Precision | str | None = None,
     threads: int | None = None,
     slots: int | None = None,
     options: Mapping[str, str] | None = None,
@@ -66,9 +66,10 @@ def open_upscaler(
             graph first, which needs torch and takes seconds; `sr-edge deploy` makes a bundle of them, which opens
             faster and also has INT8.
         scale: Magnification; None takes that of the file, and 2 for a bundled network.
-        runtime: Name of the runtime; None takes the first one that works here.
-        precision: Precision of convolutions and matrix multiplications; None takes the default of `open_session`.
-        device: Device of the runtime.
+        runtime: Name of the runtime; None takes the one that was measured to be the fastest, see `open_session`.
+        precision: Precision of convolutions and matrix multiplications; None takes the one that was measured to be the
+            fastest, see `open_session`.
+        device: Device of the runtime; None takes the runtime's own.
         float_precision: Precision of the other operators of an INT8 network.
         threads: Number of threads on the CPU; None leaves it to the runtime.
         slots: Number of tiles that may be in flight; see `SessionRequest`.
@@ -85,8 +86,7 @@ def open_upscaler(
         SrEdgeError: The errors of `open_frame_session`; for checkpoints and names also those of `load_network` and
             `export_onnx`.
     """
-    precision = None if precision is None else member_of(Precision, precision, "precision")
-    float_precision = member_of(Precision, float_precision, "float precision")
+    EngineChoice.read(runtime, precision, float_precision, device, threads, slots)  # before a network is exported
     opened = ExitStack()
     with ExitStack() as resources:
         bundle = model if isinstance(model, Bundle) else _opened(model, scale, resources)
@@ -94,7 +94,7 @@ def open_upscaler(
         session = resources.enter_context(
             open_frame_session(
                 bundle,
-                runtime or preferred_runtime(),
+                runtime,
                 precision,
                 device,
                 float_precision=float_precision,

@@ -18,7 +18,7 @@ from sr_edge.runtimes.session import Session
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.reuse import TileReuse
 from tests.expected_errors import raises
-from tests.test_upscaler import NearestSession
+from tests.upscaler.test_upscaler import NearestSession
 
 Array = npt.NDArray[Any]
 
