@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from sr_edge.calibration.data.patch import Batch
 from sr_edge.controls import control_values
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, FloatExports, GraphFile
@@ -94,14 +92,15 @@ class PassGraphs:
         wanted = self._ordered({*self._shared, *further})
         try:
             graph, names = apply_passes(self._graph, self.sequence(wanted))
+            made = self._ordered({*self._shared, *names})
+            if made not in self._files:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = self._folder / f"{len(self._files)}.onnx"
+                save_model(graph, file)
+                self._files[made] = file
         except Exception as error:  # a pass that fails on a graph that nobody foresaw must not prevent the deployment
             self.failures[", ".join(sorted(further))] = one_line(str(error) or type(error).__name__)
             return self._shared
-        made = self._ordered({*self._shared, *names})
-        if made not in self._files:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._files[made] = self._folder / f"{len(self._files)}.onnx"
-            onnx.save(graph, self._files[made])
         return made
 
     def _ordered(self, names: set[str]) -> Passes:
