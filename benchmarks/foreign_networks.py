@@ -186,7 +186,10 @@ class CompactFew(nn.Module):
 
 
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network with seeded weights; the scales and offsets of its norms and the slopes of PReLU differ by channel."""
+    """A network with seeded weights; the scales and offsets of its norms and the slopes of PReLU differ by channel.
+
+    The weights of the last convolution are small, so that the output is about as large as that of a trained network.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         network = build()
@@ -196,6 +199,8 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
                 nn.init.uniform_(module.bias, -0.5, 0.5)
             if isinstance(module, nn.PReLU):
                 nn.init.uniform_(module.weight, 0.05, 0.4)
+        *_, last = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+        nn.init.normal_(last.weight, std=0.01)
     return network.eval()
 
 
