@@ -136,7 +136,7 @@ class FeatureModulation(nn.Module):
         parts = x.chunk(self.levels, dim=1)
         outputs = [self.filters[0](parts[0])]
         for level in range(1, self.levels):
-            pooled = functional.adaptive_max_pool2d(parts[level], (height >> level, width >> level))
+            pooled = functional.max_pool2d(parts[level], 2**level)  # exporters take no adaptive pooling to traced sizes
             outputs.append(functional.interpolate(self.filters[level](pooled), (height, width), mode="nearest"))
         return x * functional.gelu(self.aggregate(torch.cat(outputs, dim=1)))
 

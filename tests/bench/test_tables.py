@@ -31,7 +31,7 @@ from sr_edge.bench.operator_times.movement import Movement
 from sr_edge.bench.quality import FailedPicture, HrScores, PictureScore
 from sr_edge.bench.tables import HEADINGS, cells, remarks
 from sr_edge.bundle.plain import to_plain
-from sr_edge.cli.output import keep_words_whole
+from sr_edge.cli.tables import fitted
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import Machine, SessionSpec, StageLatency, StartUp
 from sr_edge.spec import FrameFormat, Latency, Memory, ModelCard, Precision, TileSpec
@@ -158,9 +158,8 @@ def test_a_census_fits_the_terminal_and_no_number_is_cut(width: int) -> None:
     shown = rich_report(report(replace(RAN, census=CENSUS)))
     tables = [part for part in shown.renderables if isinstance(part, Table)][-2:]
     for table in tables:
-        keep_words_whole(table, width)
         console = Console(file=io.StringIO(), width=width, markup=False)
-        console.print(table, crop=False)
+        console.print(fitted(table, width), crop=False)
         assert isinstance(console.file, io.StringIO)
         text = console.file.getvalue()
         assert max(map(len, text.splitlines())) <= width

@@ -70,6 +70,6 @@ def test_the_supply_of_the_whole_board_holds_the_others(tmp_path: Path) -> None:
 
 def test_temperature_and_power_are_among_the_figures_of_the_file(tmp_path: Path) -> None:
     monitor(tmp_path, 1, name="ina219", power1_input="12250000", temp1_input="48500")
-    Display(tmp_path / "figures.json", Sensors(tmp_path)).tick(StreamStatistics().report())
+    Display(tmp_path / "figures.json", sensors=Sensors(tmp_path)).tick(StreamStatistics().report())
     document = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert (document["temperature_c"], document["power_w"], document["frames_out"]) == (48.5, 12.25, 0)
