@@ -188,7 +188,7 @@ class CompactFew(nn.Module):
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
     """A network with seeded weights; the scales and offsets of its norms and the slopes of PReLU differ by channel.
 
-    The weights of the last convolution are small, so that the output is about as large as that of a trained network.
+    The weights of the last convolution are small, so that the output stays within the range of pictures.
     """
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -200,7 +200,7 @@ def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
             if isinstance(module, nn.PReLU):
                 nn.init.uniform_(module.weight, 0.05, 0.4)
         *_, last = (module for module in network.modules() if isinstance(module, nn.Conv2d))
-        nn.init.normal_(last.weight, std=0.01)
+        nn.init.normal_(last.weight, std=0.003)
     return network.eval()
 
 
