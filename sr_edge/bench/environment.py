@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from sr_edge.runtimes import RUNTIMES, Machine, describe_machine
+from sr_edge.runtimes import RUNTIMES, Machine, SessionSpec, describe_machine
+from sr_edge.spec import Precision
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _TOOLS = ("sr-edge", "numpy", "onnx", "onnxsim", *(entry.library for entry in RUNTIMES))
@@ -47,6 +48,18 @@ def describe_environment() -> Environment:
         load_average=psutil.getloadavg()[0],
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def caveats(spec: SessionSpec, machine: Machine) -> tuple[str, ...]:
+    """What this machine does to the figures of a session that a user would look for in the network.
+
+    Args:
+        spec: The spec of the session.
+        machine: The computer that it runs on.
+    """
+    if spec.requested is Precision.INT8 and spec.device == "cpu" and machine.saturates_int8:
+        return ("this CPU has no VNNI: sums of INT8 products saturate at 16 bits, which loses quality",)
+    return ()
 
 
 def tool_versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from sr_edge.bench.census_rows import require_census, with_censuses
-from sr_edge.bench.environment import describe_environment
+from sr_edge.bench.environment import caveats, describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
 from sr_edge.bench.protocol import OpenOptions, OpenVariant, no_progress, open_variants, with_latency, with_peak_memory
@@ -17,6 +17,7 @@ from sr_edge.bundle import Bundle
 from sr_edge.calibration.selection.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError
+from sr_edge.runtimes import Machine
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision, StageProgress
@@ -63,7 +64,7 @@ def bench_bundle(
     card, tile = bundle.manifest.card, bundle.manifest.tile
     control_values(card.controls, options.controls)
     with open_variants(bundle, variants, options, progress) as opened:
-        rows = [_tested(bundle, entry) for entry in opened]
+        rows = [_tested(bundle, entry, environment.machine) for entry in opened]
         rows = _with_costs(rows, opened, patches, card.scale, options.controls)
         rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
@@ -76,11 +77,12 @@ def bench_bundle(
     return BenchReport(card, tile, environment, rounds, warm_up, tuple(rows), baseline)
 
 
-def _tested(bundle: Bundle, entry: OpenVariant | Row) -> Row:
+def _tested(bundle: Bundle, entry: OpenVariant | Row, machine: Machine) -> Row:
     """The row of an open variant, with the self-test and the fidelity to the float reference."""
     if isinstance(entry, Row):
         return entry
-    row = Row(entry.variant, entry.session.spec, entry.start_up, remarks=entry.remarks)
+    spec = entry.session.spec
+    row = Row(entry.variant, spec, entry.start_up, remarks=(*entry.remarks, *caveats(spec, machine)))
     row = replace(row, self_test=replay_golden(bundle, entry.variant, entry.session))
     try:
         return replace(row, quality=Quality(*fidelity_db(bundle, entry.session)))

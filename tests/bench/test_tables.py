@@ -25,6 +25,7 @@ from sr_edge.bench import (
     markdown_report,
     rich_report,
 )
+from sr_edge.bench.environment import caveats
 from sr_edge.bench.operator_times.census import KindTime, OperatorTime
 from sr_edge.bench.operator_times.kinds import Kind
 from sr_edge.bench.operator_times.movement import Movement
@@ -216,6 +217,23 @@ def test_pages_give_times_as_multiples_of_the_first() -> None:
 def test_int8_names_its_rest_only_where_that_is_not_fp32() -> None:
     assert Variant("openvino", Precision.INT8).label == "int8"
     assert Variant("openvino", Precision.INT8, Precision.BF16).label == "int8+bf16"
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "flags", "is_warned"),
+    [
+        (Precision.INT8, "cpu", ("avx2",), True),
+        (Precision.INT8, "cpu", ("avx2", "avx_vnni"), False),
+        (Precision.FP32, "cpu", ("avx2",), False),
+        (Precision.INT8, "gpu", ("avx2",), False),
+    ],
+)
+def test_int8_on_a_cpu_that_saturates_has_a_caveat(
+    precision: Precision, device: str, flags: tuple[str, ...], is_warned: bool
+) -> None:
+    machine = Machine("Linux 6 x86_64", "3.11", "a cpu", 2, 8_000_000_000, flags)
+    warnings = caveats(replace(SPEC, requested=precision, device=device), machine)
+    assert ["VNNI" in warning for warning in warnings] == [True] * is_warned
 
 
 def test_equal_remarks_of_one_runtime_are_said_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sr_edge.errors import RuntimeUnavailable
-from sr_edge.runtimes import availability
+from sr_edge.runtimes import availability, describe_machine
 from sr_edge.runtimes.tensorrt.api import Flavour, TensorRTLibrary, load_library
 
 
@@ -14,6 +14,12 @@ def require_runtime(name: str) -> None:
     reported = availability(name)
     if not reported.works:
         pytest.skip(f"{name}: {reported.reason}")
+
+
+def require_exact_int8() -> None:
+    """Skips where the INT8 kernels for this CPU saturate, so that their results are not those that a graph defines."""
+    if describe_machine().saturates_int8:
+        pytest.skip("this CPU has no VNNI: the INT8 kernels of OpenVINO and ONNX Runtime saturate at 16 bits")
 
 
 def home_device(runtime: str) -> str:

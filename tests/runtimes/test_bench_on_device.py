@@ -59,6 +59,7 @@ def bench(
     clocks = itertools.cycle([1410.0, 1200.0])
     access = cuda.access(lambda: GpuState("fake", 41.2, next(clocks), 1980.0, 46.0))
     monkeypatch.setenv("SR_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("COLUMNS", raising=False)
     on_gpu = TensorRtRuntime(FakeTensorRt(cuda).library(), access)
     entry = find_entry("tensorrt")
     monkeypatch.setitem(sys.modules, entry.module, SimpleNamespace(**{entry.factory: lambda flavour: on_gpu}))

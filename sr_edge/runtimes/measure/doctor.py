@@ -52,6 +52,15 @@ class Machine:
     memory_bytes: int
     cpu_flags: tuple[str, ...] | None
 
+    @property
+    def saturates_int8(self) -> bool:
+        """Whether INT8 kernels for this CPU may add two products in 16 bits, which overflow: x86-64 without VNNI.
+
+        OpenVINO and ONNX Runtime do so with `vpmaddubsw` in their products of UINT8 activations and INT8 weights.
+        """
+        is_x86_64 = self.system.endswith("x86_64")
+        return is_x86_64 and self.cpu_flags is not None and not {"avx_vnni", "avx512_vnni"} & {*self.cpu_flags}
+
 
 @dataclass(frozen=True)
 class RuntimeReport:

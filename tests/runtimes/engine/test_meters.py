@@ -10,6 +10,7 @@ import pytest
 
 from sr_edge.errors import EngineError, UnknownNameError, UsageError
 from sr_edge.runtimes import (
+    Machine,
     Session,
     describe_machine,
     diagnose,
@@ -160,3 +161,19 @@ def test_cpu_flags_are_those_that_matter(tmp_path: Path) -> None:
     assert (machine.cpu, machine.cpu_flags) == ("Chip: fast", ("avx2", "avx512_vnni"))
     cpuinfo.write_text("Features\t: fp asimd asimddp bf16\n")
     assert describe_machine(cpuinfo).cpu_flags == ("asimddp", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("processor", "flags", "saturates"),
+    [
+        ("x86_64", ("avx2",), True),
+        ("x86_64", ("avx2", "avx512f"), True),
+        ("x86_64", ("avx2", "avx_vnni"), False),
+        ("x86_64", ("avx2", "avx512f", "avx512_vnni"), False),
+        ("x86_64", None, False),
+        ("aarch64", ("asimddp",), False),
+    ],
+)
+def test_int8_saturates_on_x86_without_vnni(processor: str, flags: tuple[str, ...] | None, saturates: bool) -> None:
+    machine = Machine(f"Linux 6 {processor}", "3.11", "Chip", 1, 1 << 30, flags)
+    assert machine.saturates_int8 is saturates
