@@ -14,7 +14,7 @@ from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
-from sr_edge.spec import ModelCard, Precision, TileSpec
+from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
 
 TILE = TileSpec(20, 28)
 SCALES = {1: 3, 3: 1, 4: 2}
@@ -51,7 +51,9 @@ def deployed(channels: int, folder: Path) -> Path:
     precisions = (Precision.FP32, Precision.INT8) if channels == 1 else (Precision.FP32,)
     runtimes = ("onnxruntime", "openvino") if channels == 1 else ("onnxruntime",)
     method = "min-max" if Precision.INT8 in precisions else SEARCH
-    plan = DeployPlan(TILE, runtimes, precisions, method=method, rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TILE, runtimes, precisions, method=method, rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     out = folder / f"{channels}.sredge"
     report = deploy_network(LoadedModel(network(channels), card), folder / "waves.png", out, plan)
     assert not report.failed and not report.manifest.left_out

@@ -66,7 +66,8 @@ def sr_edge(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     from sr_edge.cli.app import app
     from sr_edge.cli.failures import run_command
 
-    monkeypatch.delenv("SR_EDGE_DEBUG", raising=False)
+    for variable in ("SR_EDGE_DEBUG", "COLUMNS"):
+        monkeypatch.delenv(variable, raising=False)
 
     def run(*arguments: str | Path) -> Outcome:
         capsys.readouterr()

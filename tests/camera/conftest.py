@@ -14,7 +14,7 @@ from sr_edge.image_files import write_picture
 from sr_edge.model_sources import open_frame_session
 from sr_edge.models import load_model
 from sr_edge.runtimes import Session
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import PassChoice, Precision, TileSpec
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_picture(folder / "waves.png", Picture((127.5 + 127.5 * waves).astype(np.uint8)))
     out = tmp_path_factory.mktemp("bundle") / "tiny.sredge"
     plan = DeployPlan(
-        TileSpec(32, 40), ("onnxruntime",), (Precision.FP32,), rounds=1, with_memory=False, with_tile_needs=False
+        TileSpec(32, 40),
+        ("onnxruntime",),
+        (Precision.FP32,),
+        rounds=1,
+        with_memory=False,
+        with_tile_needs=False,
+        passes=PassChoice.STRUCTURE,
     )
     deploy_network(load_model("convnet-tiny", 2), folder, out, plan)
     return out

@@ -11,7 +11,7 @@ from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.models import load_model
-from sr_edge.spec import Precision, TileSpec
+from sr_edge.spec import PassChoice, Precision, TileSpec
 from tests.command_line import SrEdge as SrEdge
 
 TILE = TileSpec(24, 24)
@@ -40,5 +40,10 @@ def bundle(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "tiny.sredge"
     model = load_model("convnet-tiny", 2, random_weights=True)
     precisions = (Precision.FP32, Precision.INT8)
-    deploy_network(model, pictures, out, DeployPlan(TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False))
+    deploy_network(
+        model,
+        pictures,
+        out,
+        DeployPlan(TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False, passes=PassChoice.STRUCTURE),
+    )
     return out

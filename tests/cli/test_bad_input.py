@@ -24,7 +24,7 @@ from tests.command_line import SrEdge, interrupt_at
 from tests.expected_errors import raises
 
 TINY = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24", "--runs", "1", "--no-memory")
-ON_CPU = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8")
+ON_CPU = ("--runtimes", "onnxruntime", "--precisions", "fp32,int8", "--passes", "structure")
 
 
 def huge_png() -> bytes:

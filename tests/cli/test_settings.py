@@ -50,7 +50,8 @@ def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def deployed(sr_edge: SrEdge, pictures: Path, *more: str) -> Any:
     fixed = ("--tile", "24", "--runs", "1", "--no-memory", "--runtimes", "onnxruntime", "--precisions", "fp32")
-    outcome = sr_edge("deploy", *ARCH, *fixed, "--images", pictures, "-o", "dial.sredge", "--json", *more)
+    options = ("--passes", "structure", "--images", pictures, "-o", "dial.sredge", "--json")
+    outcome = sr_edge("deploy", *ARCH, *fixed, *options, *more)
     assert outcome.code == 0, outcome.stderr
     return json.loads(outcome.stdout)
 

@@ -22,7 +22,7 @@ from sr_edge.model_sources import open_session
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.loading.load import bake
 from sr_edge.runtimes import runtime_names
-from sr_edge.spec import FrameFormat, Precision, TileSpec
+from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
 from tests.expected_errors import raises
 from tests.runtimes.here import home_device, require_runtime
@@ -81,7 +81,7 @@ def model(folder: Path) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def report(folder: Path, model: LoadedModel) -> DeployReport:
-    plan = DeployPlan(TILE, runtime_names(), tuple(Precision), rounds=1, with_memory=False)
+    plan = DeployPlan(TILE, runtime_names(), tuple(Precision), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE)
     return deploy_network(model, folder / "pictures", folder / "dial.sredge", plan)
 
 
@@ -178,7 +178,9 @@ def test_a_bundle_of_an_older_version_has_none(report: DeployReport, tmp_path: P
 
 
 def test_baked_controls_are_constants_in_every_runtime(folder: Path, model: LoadedModel, frame: Frame) -> None:
-    plan = DeployPlan(TILE, runtime_names(), (Precision.FP32,), rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TILE, runtime_names(), (Precision.FP32,), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     baked = bake(model, {"alpha": 0.5, "beta": 1.5})
     report = deploy_network(baked, folder / "pictures", folder / "baked.zip", plan)
     assert report.failed == ()

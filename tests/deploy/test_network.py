@@ -39,7 +39,7 @@ from sr_edge.runtimes.compile import CompileConfig, compile_bundle
 from sr_edge.runtimes.measure.recommendations import fingerprint_here
 from sr_edge.runtimes.tensorrt.api import Flavour
 from sr_edge.runtimes.tensorrt.options import BuildOptions
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, PassChoice, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.here import require_compiler
 
@@ -63,7 +63,16 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
     """A deployment in every precision, tested in ONNX Runtime and OpenVINO."""
     model = load_model("convnet-tiny", 2, random_weights=True)
     both = ("onnxruntime", "openvino")
-    plan = DeployPlan(TILE, both, ALL, exclude=["/first/*"], rounds=MIN_ROUNDS, with_memory=False, hr=pictures)
+    plan = DeployPlan(
+        TILE,
+        both,
+        ALL,
+        exclude=["/first/*"],
+        rounds=MIN_ROUNDS,
+        with_memory=False,
+        passes=PassChoice.STRUCTURE,
+        hr=pictures,
+    )
     return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
 
@@ -174,10 +183,12 @@ def test_a_bundle_whose_measurement_is_stopped_is_whole_and_recommends_nothing(
     stop: BaseException | type[BaseException], suffix: str, pictures: Path, tmp_path: Path
 ) -> None:
     def stops(stage: str, done: int, total: int) -> None:
-        if stage == "latency":
+        if stage == "timing rounds":
             raise stop
 
-    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), with_memory=False, with_tile_needs=False)
+    plan = DeployPlan(
+        TILE, ("onnxruntime",), (Precision.FP32,), with_memory=False, passes=PassChoice.STRUCTURE, with_tile_needs=False
+    )
     out = tmp_path / f"tiny.{suffix}"
     with pytest.raises((KeyboardInterrupt, RuntimeUnavailable)):
         deploy_network(load_model("convnet-tiny", 2, random_weights=True), pictures, out, plan, stops)
@@ -256,7 +267,9 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     monkeypatch.syspath_prepend(str(tmp_path))
     model = load_model(None, 2, random_weights=True, arch="own_network:factory", input_range=255.0)
     precisions = (Precision.FP32,)
-    plan = DeployPlan(TILE, ("torch", "onnxruntime"), precisions, rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TILE, ("torch", "onnxruntime"), precisions, rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     report = deploy_network(model, pictures, tmp_path / "own.zip", plan)
     assert report.failed == ()
     assert [row.reason for row in report.bench.rows] == ["", ""]
@@ -280,7 +293,9 @@ def test_a_network_in_which_no_int8_layer_keeps_the_budget_is_deployed_in_float(
     monkeypatch.syspath_prepend(str(tmp_path))
     model = load_model(None, 2, random_weights=True, arch="one_layer:factory")
     precisions = (Precision.FP32, Precision.INT8)
-    plan = DeployPlan(TILE, ("onnxruntime",), precisions, max_drop_db=0.0, rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TILE, ("onnxruntime",), precisions, max_drop_db=0.0, rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     report = deploy_network(model, pictures, tmp_path / "one.sredge", plan)
     assert list(report.manifest.left_out) == ["int8"]
     with open_bundle(report.path) as bundle:
@@ -334,7 +349,9 @@ def test_an_older_deployment_is_replaced_whole(pictures: Path, tmp_path: Path) -
             raise RuntimeUnavailable("no reference here")
 
     out = tmp_path / "tiny.sredge"
-    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TILE, ("onnxruntime",), (Precision.FP32,), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     model = load_model("convnet-tiny", 2, random_weights=True)
     first = deploy_network(model, pictures, out, plan).manifest
     with raises(RuntimeUnavailable):
@@ -410,7 +427,9 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     torch.manual_seed(0)
     card = ModelCard(name="cancelling", scale=2, parameters=18)
     model = LoadedModel(network().eval().requires_grad_(False), card)
-    plan = DeployPlan(TILE, ("torch", "onnxruntime"), tuple(Precision), rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TILE, ("torch", "onnxruntime"), tuple(Precision), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     report = deploy_network(model, pictures, tmp_path / "x.sredge", plan)
     left_out = report.manifest.left_out
     assert str(lost) in left_out

@@ -26,8 +26,8 @@ from tests.export.odd_networks import (
 )
 
 REWRITES: dict[type[nn.Module], tuple[str, ...]] = {
-    EinsumNetwork: ("einsum",),
-    CumulativeNetwork: ("cumulative sum",),
+    EinsumNetwork: ("einsum", "linear-folding"),
+    CumulativeNetwork: ("cumulative sum", "linear-folding"),
     HighRankNetwork: ("merge axes",),
 }
 TILE_FOR_RANKING = TileSpec(32, 32)

@@ -150,13 +150,15 @@ def device_folder(wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from sr_edge.deploy import DeployPlan, deploy_network
     from sr_edge.frames import Picture
     from sr_edge.models import load_model
-    from sr_edge.spec import Precision, TileSpec
+    from sr_edge.spec import PassChoice, Precision, TileSpec
 
     folder = tmp_path_factory.mktemp("device")
     shutil.copytree(wheelhouse, folder / "wheelhouse")
     noise = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
     write_picture(folder / "picture.png", Picture(noise))
-    plan = DeployPlan(TileSpec(24, 24), ("openvino",), (Precision.FP32,), rounds=1, with_memory=False)
+    plan = DeployPlan(
+        TileSpec(24, 24), ("openvino",), (Precision.FP32,), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+    )
     deploy_network(load_model("convnet-tiny", 2), folder, folder / "tiny-x2.sredge", plan)
     return folder
 

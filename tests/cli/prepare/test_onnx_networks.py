@@ -17,14 +17,14 @@ from sr_edge.spec import Precision
 from tests.cli.conftest import SrEdge
 from tests.model_sources.small_files import small_file
 
-QUICK = ("--runs", "1", "--no-memory", "--runtimes", "torch,onnxruntime")
+QUICK = ("--runs", "1", "--no-memory", "--passes", "structure", "--runtimes", "torch,onnxruntime")
 ANY_SIZE = ("height", "width")
 
 
 def test_a_file_in_half_precision_becomes_a_bundle(sr_edge: SrEdge, pictures: Path, tmp_path: Path) -> None:
     path = small_file(tmp_path / "half.onnx", ANY_SIZE, dtype=TensorProto.FLOAT16)
     out = tmp_path / "half.sredge"
-    outcome = sr_edge("deploy", path, "--images", pictures, "--tile", "24x32", *QUICK, "-o", out)
+    outcome = sr_edge("deploy", path, "--images", pictures, "--tile", "24x32", *QUICK, "--all", "-o", out)
     assert outcome.code == 0, outcome.stderr
     assert "half.onnx: fp16 widened to fp32" in outcome.stdout
     assert "fp32 graph against half.onnx" in outcome.stdout
@@ -78,7 +78,7 @@ def test_calibration_keeps_a_file_that_it_can_read_and_prepares_others(
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
-        (("export", "FILE", "--form", "traced"), 2, ("--form traced", "FILE")),
+        (("export", "FILE", "--form", "traced"), 2, ("--form", "FILE")),
         (("export", "FILE", "--dynamic"), 2, ("--dynamic", "FILE")),
         (("export", "FILE", "--tile", "2x2"), 2, ("16x24", "2x2")),
         (("export", "FILE", "--random-weights"), 2, ("--random-weights", "FILE")),

@@ -18,7 +18,7 @@ SrEdge = Callable[..., Any]
 
 ODD = "tests.export.odd_networks"
 TINY = ("convnet-tiny", "--scale", "2", "--random-weights", "--tile", "24")
-QUICK = ("--runtimes", "onnxruntime", "--runs", "1", "--no-memory", "--no-tile-needs")
+QUICK = ("--runtimes", "onnxruntime", "--runs", "1", "--no-memory", "--no-tile-needs", "--passes", "structure")
 
 
 def odd(network: str, tile: str = "24") -> tuple[str, ...]:
