@@ -17,6 +17,7 @@ from tests.command_line import Outcome, SrEdge
 # when it is first imported, which is after this file.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ.pop("COLUMNS", None)  # tables are as wide as a pipe's, whatever terminal the tests are started from
 
 
 def pytest_configure(config: pytest.Config) -> None:

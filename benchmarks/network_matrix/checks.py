@@ -34,7 +34,8 @@ from sr_edge.export.checks.references.tie_order import StableOrder
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.checks.tensorrt_releases import TENSORRT_RELEASES
 from sr_edge.export.graph.file_network import FileNetwork
-from sr_edge.export.graph.onnxruntime_run import feed_of, open_onnxruntime, run_session
+from sr_edge.export.graph.inputs import feed_of
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.export.graph.patches import PatchKind, check_patches
 from sr_edge.export.graph.view import view_graph
 from sr_edge.export.passes.tracing import INPUT_NAME, trace

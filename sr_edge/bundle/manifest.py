@@ -133,6 +133,7 @@ class PassMeasurement:
     remark: str = ""
 
     def __post_init__(self) -> None:
+        take_names(self, precision=Precision)
         low, high = self.interval
         if self.rounds < 0 or not 0 < low <= self.time_ratio <= high < math.inf:
             raise BundleError(

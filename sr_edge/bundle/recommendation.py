@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, take_names
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class RecommendedEngine:
     measured_by: str
     measured_at: str
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        take_names(self, precision=Precision, float_precision=Precision)
 
     @property
     def origin(self) -> str:

@@ -37,11 +37,19 @@ RunRuntimeOption = Annotated[
         "onnxruntime and torch that works.",
     ),
 ]
+
+
+def _precisions_that_begin(incomplete: str) -> list[str]:
+    """What a shell offers for the value of `--precision`."""
+    return [name for name in (AUTO, *map(str, Precision)) if name.startswith(incomplete)]
+
+
 RunPrecisionOption = Annotated[
     str,
     typer.Option(
         "--precision",
         metavar="auto|fp32|bf16|fp16|int8",
+        autocompletion=_precisions_that_begin,
         help="Precision of convolutions and matrix multiplications; auto takes what `deploy` or `bench` measured to be "
         "the fastest here within the allowed loss, or else fp32 on a CPU and fp16 on a GPU.",
     ),
@@ -130,8 +138,10 @@ def opened_model(
 def chosen_engine(bundle: Bundle, choice: EngineChoice) -> ChosenEngine:
     """Completes the choice of an engine, and says on stderr what sr_edge chose and why."""
     from sr_edge.model_sources import choose_engine
+    from sr_edge.runtimes.registry import load_runtime
 
     engine = choose_engine(bundle, choice)
+    load_runtime(engine.runtime)  # where it does not work, its error is all there is to say
     if engine.reason:
         print_line(str(engine))
     return engine

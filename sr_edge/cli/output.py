@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from sr_edge.bundle.plain import json_text
+from sr_edge.camera.address import without_secrets
 from sr_edge.cli.error_document import current_state
 from sr_edge.cli.tables import fitted
 from sr_edge.cli.terminal import console_on, is_live_terminal, print_line
@@ -117,6 +118,7 @@ def progress_on_stderr() -> Iterator[StageProgress]:
     bars = Progress(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
     def report(stage: str, done: int, total: int) -> None:
+        stage = without_secrets(stage)
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
@@ -172,6 +174,7 @@ def stage_on_stderr(stage: str) -> Iterator[None]:
 
     Without a terminal it is a line, and only if the block takes so long that a user would wonder.
     """
+    stage = without_secrets(stage)
     if is_live_terminal(sys.stderr):
         with progress_on_stderr() as progress, during(progress, stage):
             yield

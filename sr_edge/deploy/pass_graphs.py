@@ -18,7 +18,8 @@ from sr_edge.export.checks.parity import difference
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.derived import take_uint8_frames
 from sr_edge.export.export import save_model
-from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, open_onnxruntime, run_session
+from sr_edge.export.graph.inputs import Tensor, feed_of
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.speed_passes import Gain, SpeedPass, apply_passes
 from sr_edge.models import LoadedModel

@@ -74,8 +74,8 @@ def accelerate_onnx(
 ) -> ExportReport:
     """Writes an exported fp32 graph after passes that make it faster, compared with the network and checked again.
 
-    A pass after which the graph fails its checks is left out, which a remark says. The other arguments are those of
-    `export_onnx`.
+    A pass after which the graph fails its checks is left out, which a remark says.
+    The other arguments are those of `export_onnx`.
 
     Args:
         base: the report of an export in fp32 with float frames and a constant tile, whose file still exists.

@@ -16,7 +16,7 @@ from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes.measure.recommendations import fingerprint_here, stored_recommendations
 from sr_edge.runtimes.registry import find_entry, preferred_runtime, working_runtimes
 from sr_edge.runtimes.variants import Variant, can_run
-from sr_edge.spec import Precision, member_of
+from sr_edge.spec import Precision, member_of, take_names
 
 AUTO = "auto"
 _OPEN = (None, AUTO, "")
@@ -43,6 +43,9 @@ class EngineChoice:
     device: str | None = None
     threads: int | None = None
     slots: int | None = None
+
+    def __post_init__(self) -> None:
+        take_names(self, precision=Precision, float_precision=Precision)
 
     @classmethod
     def read(
@@ -99,6 +102,9 @@ class ChosenEngine:
     slots: int | None = None
     reason: str = ""
     is_measured: bool = False
+
+    def __post_init__(self) -> None:
+        take_names(self, precision=Precision, float_precision=Precision)
 
     @property
     def variant(self) -> Variant:

@@ -12,7 +12,8 @@ import onnx
 
 from sr_edge.bundle import GOLDEN_MIN_PSNR_DB, Artifact, ArtifactKind, Bundle, GoldenFrame, Manifest, sha256_of
 from sr_edge.errors import ExportError
-from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
+from sr_edge.export.graph.inputs import feed_of
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.files.unfinished import temporary_folder
 from sr_edge.frames import Batch, Picture, frame_from_batch
 from sr_edge.image_files import write_picture

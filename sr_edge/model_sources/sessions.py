@@ -92,7 +92,13 @@ def open_frame_session(
 
 
 def open_engine(bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None) -> Session:
-    """Opens an engine of `choose_engine` for frames, as `open_frame_session` does; the bundle has to stay open."""
+    """Opens an engine of `choose_engine` for frames, as `open_frame_session` does, whose errors it raises.
+
+    Args:
+        bundle: an open bundle, which has to stay open as long as the session.
+        engine: what `choose_engine` chose for it.
+        options: settings of the runtime, by its own names.
+    """
     with ExitStack() as resources:
         return _open_frames(bundle, engine, options, resources)
 

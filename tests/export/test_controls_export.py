@@ -14,8 +14,9 @@ from sr_edge.errors import ExportError
 from sr_edge.export import Form, export_onnx, graph_digest, read_metadata
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB
 from sr_edge.export.checks.parity import PARITY_BOUND, compare_with_network
+from sr_edge.export.graph.inputs import feed_of
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls
-from sr_edge.export.graph.onnxruntime_run import feed_of, run_onnxruntime
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.patches import check_patches
 from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.models import LoadedModel

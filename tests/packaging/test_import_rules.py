@@ -15,6 +15,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "torch": ("models/", "training/", "export/", "runtimes/torch.py"),
     "safetensors": ("models/", "training/", "bundle/"),
     "onnx": (
+        "bench/operator_times/census.py",
         "bundle/self_contained.py",
         "export/",
         "serving/",

@@ -18,6 +18,7 @@ import pytest
 
 import sr_edge
 from scripts.docs_site import PUBLIC_PACKAGES
+from sr_edge.bundle import Fingerprint
 from sr_edge.errors import TileError, UnknownNameError
 from sr_edge.spec import TileSpec
 
@@ -25,6 +26,7 @@ RESULTS = {
     "Artifact",
     "BenchReport",
     "CalibratedFile",
+    "Census",
     "Colour",
     "Device",
     "FileResult",
@@ -106,11 +108,17 @@ def test_a_function_takes_a_choice_by_name_and_refuses_nonsense_first(
 
 
 CHOSEN: dict[str, dict[str, Any]] = {
+    "ChosenEngine": {"runtime": "openvino", "precision": "int8", "float_precision": "bf16", "device": "cpu"},
     "DeployPlan": {"tile": "96x96", "runtimes": ["openvino"], "precisions": ["fp32", "int8"]},
     "GoldenFrame": {"input": "in.png", "output": "out.png", "precision": "int8", "min_psnr_db": 35.0}
     | dict.fromkeys(("input_sha256", "output_sha256"), "0" * 64),
+    "PassMeasurement": {"runtime": "openvino", "precision": "int8", "time_ratio": 0.5, "interval": (0.4, 0.6)}
+    | {"passes": ("four-axes",), "base": (), "rounds": 9, "cpu": "a CPU", "version": "1.0"},
     "Policy": {"dropping": "latest"},
     "RawFormat": {"pixel_format": "nv12", "width": 4, "height": 4, "rate": 30},
+    "RecommendedEngine": {"runtime": "openvino", "precision": "int8", "float_precision": "bf16", "latency_ms": 1.0}
+    | {"fingerprint": Fingerprint("cpu", "a CPU", (), "1.0"), "cost_db": 0.0, "max_drop_db": 0.05}
+    | {"measured_by": "deploy", "measured_at": "2026-12-01"},
     "SessionRequest": {"artifact": Path(__file__), "card": None, "tile": "96x96", "precision": "int8"},
     "Variant": {"runtime": "openvino", "precision": "int8"},
     "VideoFrame": {"planes": (np.zeros((2, 2), np.uint8),), "format": "gray"},

@@ -341,7 +341,7 @@ def _file_name(compared: ResolvedModel) -> str:
 
 def _real_float16(compared: ResolvedModel, setting: Mapping[str, float]) -> OpenModel:
     from sr_edge.export.checks.float16 import run_float16
-    from sr_edge.export.graph.onnxruntime_run import feed_of
+    from sr_edge.export.graph.inputs import feed_of
     from sr_edge.export.graph.view import picture_inputs, read_onnx
 
     request = compared.request

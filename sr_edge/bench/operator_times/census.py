@@ -20,14 +20,14 @@ from sr_edge.bench.operator_times.kinds import Kind, kind_of
 from sr_edge.bench.operator_times.movement import Movement, movements
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import UsageError
-from sr_edge.export.graph.onnxruntime_run import feed_of, random_inputs
+from sr_edge.export.graph.inputs import feed_of, random_inputs
 from sr_edge.export.graph.source_layers import source_layers
 from sr_edge.export.graph.view import picture_inputs, read_onnx
 from sr_edge.runtimes import SessionRequest, random_tile
 from sr_edge.runtimes.engine.host_format import tile_from_frames
 from sr_edge.runtimes.engine.layer_times import LayerTime, LayerTimes, ProfiledGraph, numbered_name
 from sr_edge.runtimes.measure.layer_times import layer_times
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, member_of
 
 DEFAULT_RUNS = 20
 
@@ -57,6 +57,7 @@ class Census:
     """Where the time of a graph goes in a runtime.
 
     Attributes:
+        runtime: name of the runtime.
         version: version of the runtime's library.
         float_precision: precision of the layers that are not INT8.
         threads: number of threads that ran.
@@ -77,15 +78,16 @@ class Census:
     operators: tuple[OperatorTime, ...]
     movements: tuple[Movement, ...]
 
-    def share_of(self, kind: Kind) -> float:
+    def share_of(self, kind: Kind | str) -> float:
         """The share of a kind of work in the time of all layers."""
+        kind = member_of(Kind, kind, "kind of work")
         return next(time.share for time in self.kinds if time.kind is kind)
 
 
 def census(
     graph: onnx.ModelProto | str | Path,
     runtime: str,
-    precision: Precision = Precision.FP32,
+    precision: Precision | str = Precision.FP32,
     device: str = "cpu",
     threads: int | None = None,
     runs: int = DEFAULT_RUNS,
@@ -101,13 +103,14 @@ def census(
         runs: timed runs, of which the shortest time of each layer counts.
 
     Raises:
-        UnknownNameError: there is no runtime of that name.
+        UnknownNameError: there is no runtime or precision of that name.
         RuntimeUnavailable: it does not work here, or does not report layer times.
         PrecisionUnavailable: it cannot compute in that precision.
         EngineError: it cannot compile or run the graph.
         ExportError: the file is no readable ONNX graph.
         UsageError: `runs` is below 1.
     """
+    precision = member_of(Precision, precision, "precision")
     model = graph if isinstance(graph, onnx.ModelProto) else read_onnx(Path(graph))
     return _measured(model, runtime, random_inputs(model, seed=0), precision, device, threads, runs)
 

@@ -26,14 +26,8 @@ from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16_kernels import KERNELS, all_finite
 from sr_edge.export.checks.layer_diff import InstrumentedModel, compare_layers
-from sr_edge.export.graph.onnxruntime_run import (
-    Tensor,
-    Tensors,
-    feed_of,
-    open_onnxruntime,
-    run_onnxruntime,
-    run_session,
-)
+from sr_edge.export.graph.inputs import Tensor, Tensors, feed_of
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_onnxruntime, run_session
 from sr_edge.export.graph.patches import CheckPatch, PatchKind
 from sr_edge.export.graph.view import view_graph
 from sr_edge.metrics import LOST, Fidelity, cost_of_noise_db, fidelity

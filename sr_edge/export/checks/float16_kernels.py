@@ -19,7 +19,8 @@ import torch
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_add, op_div, op_mul, op_sub
 
-from sr_edge.export.graph.onnxruntime_run import Tensor, run_onnxruntime
+from sr_edge.export.graph.inputs import Tensor
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 
 HALF_BITS_OF_INF = 0x7C00
 IR_VERSION = 8

@@ -18,7 +18,7 @@ import onnx
 
 from sr_edge.errors import ExportError
 from sr_edge.export.graph.inner_tensors import feed_patch, tensor_bytes, with_outputs
-from sr_edge.export.graph.onnxruntime_run import Tensor, Tensors
+from sr_edge.export.graph.inputs import Tensor, Tensors
 from sr_edge.export.graph.view import GraphView, view_graph
 
 INNER_TENSOR_BYTES = 256 << 20

@@ -29,7 +29,8 @@ from sr_edge.export.checks.references.file_reference import FileReference
 from sr_edge.export.checks.references.reference import Reference
 from sr_edge.export.checks.references.torch_reference import TorchReference
 from sr_edge.export.graph.file_network import FileNetwork
-from sr_edge.export.graph.onnxruntime_run import Tensor, feed_of, open_onnxruntime, run_session
+from sr_edge.export.graph.inputs import Tensor, feed_of
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.export.graph.patches import CheckPatch, PatchKind
 
 PARITY_BOUND = 1e-4

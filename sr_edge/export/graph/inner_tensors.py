@@ -11,7 +11,8 @@ import onnx
 
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import ExportError
-from sr_edge.export.graph.onnxruntime_run import Tensors, feed_of, open_onnxruntime, run_session
+from sr_edge.export.graph.inputs import Tensors, feed_of
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.export.graph.patches import worst_case_patches
 from sr_edge.export.graph.view import GraphView, picture_channels, picture_inputs, view_graph
 from sr_edge.frames import frame_from_batch

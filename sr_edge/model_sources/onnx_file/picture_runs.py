@@ -12,7 +12,8 @@ import numpy.typing as npt
 import onnx
 
 from sr_edge.controls import Controls
-from sr_edge.export.graph.onnxruntime_run import feed_of, open_onnxruntime, run_session
+from sr_edge.export.graph.inputs import feed_of
+from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.frames import Batch
 from sr_edge.model_sources.onnx_file.ports import Layout, Port
 from sr_edge.spec import Control

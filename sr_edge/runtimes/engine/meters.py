@@ -81,6 +81,11 @@ class MedianInterval:
 
     The interval is that of the order statistics, which assumes nothing about the distribution: each value is below the
     median with probability 1/2, so the number of values below it is binomial.
+
+    Attributes:
+        median: Median.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
     """
 
     median: float

@@ -180,11 +180,11 @@ def test_networks_that_take_more_than_a_picture_leave_nothing_behind(
     factory: str,
     word: str,
 ) -> None:
-    (tmp_path / "foreign_networks.py").write_text(FOREIGN)
+    (tmp_path / "networks_of_other_inputs.py").write_text(FOREIGN)
     monkeypatch.chdir(tmp_path)
     out, options = outputs_of(command, tmp_path, pictures)
     before = set(tmp_path.iterdir())
-    outcome = sr_edge(command, "--arch", f"foreign_networks:{factory}", *options)
+    outcome = sr_edge(command, "--arch", f"networks_of_other_inputs:{factory}", *options)
     assert outcome.code == 2
     assert word in outcome.error
     assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == before

@@ -18,7 +18,8 @@ from sr_edge.export.checks import float16_kernels
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB, check_float16, noise_loss_db, run_float16
 from sr_edge.export.checks.parity import difference
 from sr_edge.export.graph.inner_tensors import observe_magnitudes
-from sr_edge.export.graph.onnxruntime_run import Tensor, random_inputs, run_onnxruntime
+from sr_edge.export.graph.inputs import Tensor, random_inputs
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.patches import CheckPatch, PatchKind, check_patches, worst_case_patches
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.fp32_islands import FORCED_RULES

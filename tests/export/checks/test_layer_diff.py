@@ -13,7 +13,8 @@ import pytest
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.float16 import run_float16
 from sr_edge.export.checks.layer_diff import InstrumentedModel, LayerComparison, compare_layers
-from sr_edge.export.graph.onnxruntime_run import Tensor, Tensors, run_onnxruntime
+from sr_edge.export.graph.inputs import Tensor, Tensors
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.patches import worst_case_patches
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.fp32_islands import FORCED_RULES

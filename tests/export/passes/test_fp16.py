@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sr_edge.errors import ExportError
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.graph.inner_tensors import observe_magnitudes, with_outputs
-from sr_edge.export.graph.onnxruntime_run import random_inputs, run_onnxruntime
+from sr_edge.export.graph.inputs import random_inputs
+from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.graph.patches import worst_case_patches
 from sr_edge.export.graph.view import view_graph
 from sr_edge.export.passes.fp16 import to_fp16

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sr_edge.export.graph.file_network import NetworkFile
-from sr_edge.export.graph.onnxruntime_run import Tensor
+from sr_edge.export.graph.inputs import Tensor
 from sr_edge.export.graph.patches import Patch
 from sr_edge.spec import Control
 

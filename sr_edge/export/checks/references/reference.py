@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from sr_edge.export.graph.onnxruntime_run import Tensor
+from sr_edge.export.graph.inputs import Tensor
 from sr_edge.export.graph.patches import Patch
 from sr_edge.spec import Control
 

@@ -10,7 +10,7 @@ from torch import nn
 from sr_edge.export.checks.references.decisions import DataDependentBranches
 from sr_edge.export.checks.references.float64 import run_float64
 from sr_edge.export.checks.references.tie_order import TIES_REMARK, StableOrder
-from sr_edge.export.graph.onnxruntime_run import Tensor
+from sr_edge.export.graph.inputs import Tensor
 from sr_edge.export.graph.patches import Patch
 from sr_edge.models.controlled import control_tensors, controls_of
 
