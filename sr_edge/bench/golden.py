@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,9 +18,10 @@ from sr_edge.errors import BundleError, EngineError, FrameError
 from sr_edge.frames import batch_from_frame
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
+from sr_edge.runtimes.registry import tiles_for
 from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import Precision, count_of_channels
+from sr_edge.spec import Precision, TileSpec, count_of_channels
 
 MAX_UINT8 = 255.0
 
@@ -34,6 +36,10 @@ class GoldenPair:
     output_hwc: Frame
     min_psnr_db: float
     controls: Controls
+
+    @property
+    def tile(self) -> TileSpec:
+        return TileSpec(*self.input_hwc.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,9 @@ def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
 
 
 def golden_patches(bundle: Bundle) -> list[Batch]:
-    """The golden input tiles as float batches, on which the loss of each variant is measured without other images."""
-    frames = {pair.name.split(" at ")[0]: pair.input_hwc for pair in read_golden(bundle, Precision.FP32)}
+    """The golden input frames of the main tile as float batches, to measure losses on without other images."""
+    pairs = [pair for pair in read_golden(bundle, Precision.FP32) if pair.tile == bundle.manifest.tile]
+    frames = {pair.name.split(" at ")[0]: pair.input_hwc for pair in pairs}
     return [batch_from_frame(frame) for frame in frames.values()]
 
 
@@ -112,15 +119,33 @@ def _name(frame: GoldenFrame) -> str:
     return f"{frame.input} at {setting}" if setting else frame.input
 
 
-def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTest:
-    """Runs every golden frame of the variant's precision in an open session."""
+OpenTile = Callable[[TileSpec], Session]
+"""Opens a session of the same variant for another tile of the bundle."""
+
+
+def replay_golden(bundle: Bundle, variant: Variant, session: Session, open_tile: OpenTile | None = None) -> SelfTest:
+    """Runs every golden frame of the variant's precision.
+
+    Args:
+        bundle: The open bundle.
+        variant: What runs in the session.
+        session: A session of the main tile.
+        open_tile: Opens sessions of the other tiles, one after the other; None tests the main tile alone.
+    """
     pairs = read_golden(bundle, variant.precision)
+    further = set(bundle.manifest.tiles) - {session.spec.tile}
+    usable = tiles_for(bundle, variant.runtime, variant.precision, variant.float_precision) if open_tile else ()
+    pairs = [pair for pair in pairs if pair.tile not in further or pair.tile in usable]
     if not pairs:
         missing = f"the bundle has no golden frames for {variant.precision}; deploy again"
         reason = bundle.manifest.left_out.get(str(variant.precision), missing)
         return SelfTest(variant, session.spec.ran, reason=reason)
     try:
-        outputs = _replayed(pairs, session)
+        outputs = [
+            output
+            for tile, of_tile in itertools.groupby(pairs, lambda pair: pair.tile)
+            for output in _replayed_in(list(of_tile), session, open_tile if tile in further else None)
+        ]
     except (EngineError, FrameError) as error:
         return SelfTest(variant, session.spec.ran, reason=str(error))
     return SelfTest(
@@ -133,13 +158,21 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
     )
 
 
+def _replayed_in(pairs: Sequence[GoldenPair], session: Session, open_tile: OpenTile | None) -> list[Frame]:
+    """The outputs for frames of one size: of the session, or of one that is opened for their tile alone."""
+    if open_tile is None:
+        return _replayed(pairs, session)
+    with open_tile(pairs[0].tile) as opened:
+        return _replayed(pairs, opened)
+
+
 def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Frame]:
     return [cast(Frame, session.run(pair.input_hwc, pair.controls)) for pair in pairs]
 
 
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
-    """8-bit PSNR of a session against the float reference on the fp32 golden frames, and the number of frames."""
-    pairs = read_golden(bundle, Precision.FP32)
+    """8-bit PSNR of a session against the float reference on the fp32 golden frames of its tile, and their number."""
+    pairs = [pair for pair in read_golden(bundle, Precision.FP32) if pair.tile == session.spec.tile]
     if not pairs:
         return None, 0
     outputs = _replayed(pairs, session)

@@ -27,7 +27,7 @@ from sr_edge.runtimes import (
     request_from_bundle,
 )
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import FrameFormat, Precision, StageProgress, take_names
+from sr_edge.spec import FrameFormat, Precision, StageProgress, TileSpec, take_names
 
 MEMORY_RUNS = 3
 
@@ -170,6 +170,30 @@ def _started(variant: Variant, request: SessionRequest, stack: ExitStack, remark
     finished = time.perf_counter()
     start_up = StartUp(1e3 * (opened - started), 1e3 * (finished - started))
     return OpenVariant(variant, request, session, start_up, remarks)
+
+
+def open_further(bundle: Bundle, entry: OpenVariant, tile: TileSpec) -> Session:
+    """Opens a variant that runs for another tile of its bundle; raises as `request_from_bundle` and `open_request` do.
+
+    Args:
+        bundle: the open bundle.
+        entry: the open variant.
+        tile: the other tile.
+    """
+    runtime, request = entry.variant.runtime, entry.request
+    further = request_from_bundle(
+        bundle,
+        runtime,
+        request.precision,
+        request.device,
+        float_precision=request.float_precision,
+        io=request.io,
+        threads=request.threads,
+        allow_other_precision=request.allow_other_precision,
+        options=request.options,
+        tile=tile,
+    )
+    return open_request(runtime, further)
 
 
 def _trust(runtime: str, architecture: str) -> dict[str, str] | None:

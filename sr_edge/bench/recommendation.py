@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_edge.bench.protocol import OpenOptions
+from sr_edge.bench.protocol import OpenOptions, no_progress
 from sr_edge.bench.rows import BenchReport, Row
+from sr_edge.bench.tile_times import with_tile_times
 from sr_edge.bundle import Bundle, RecommendedEngine
 from sr_edge.runtimes import Spread, availability, find_entry, runtime_names
 from sr_edge.runtimes.measure.recommendations import fingerprint_of, store_recommendations
@@ -154,6 +155,7 @@ def with_recommendation(bundle: Bundle, report: BenchReport, options: OpenOption
     max_drop_db = own[0].max_drop_db if own else DEFAULT_MAX_DROP_DB
     advice = recommend(report, max_drop_db, bundle.path, options.threads)
     engines = recommended_engines(report, advice, max_drop_db, "bench", options.threads)
+    engines = with_tile_times(bundle, engines, report.rounds, no_progress)
     report = replace(report, recommended=engines)
     obstacle = _why_not_kept(bundle, report, options, advice)
     if obstacle:

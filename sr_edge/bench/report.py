@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from sr_edge.bench.census_rows import require_census, with_censuses
 from sr_edge.bench.environment import caveats, describe_environment
 from sr_edge.bench.golden import SelfTest, fidelity_db, replay_golden
 from sr_edge.bench.on_device import with_device_figures
-from sr_edge.bench.protocol import OpenOptions, OpenVariant, no_progress, open_variants, with_latency, with_peak_memory
+from sr_edge.bench.protocol import (
+    OpenOptions,
+    OpenVariant,
+    no_progress,
+    open_further,
+    open_variants,
+    with_latency,
+    with_peak_memory,
+)
 from sr_edge.bench.quality import HrScores, PairFiles, bicubic, score_upscalers
 from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bundle import Bundle
@@ -83,7 +92,9 @@ def _tested(bundle: Bundle, entry: OpenVariant | Row, machine: Machine) -> Row:
         return entry
     spec = entry.session.spec
     row = Row(entry.variant, spec, entry.start_up, remarks=(*entry.remarks, *caveats(spec, machine)))
-    row = replace(row, self_test=replay_golden(bundle, entry.variant, entry.session))
+    row = replace(
+        row, self_test=replay_golden(bundle, entry.variant, entry.session, partial(open_further, bundle, entry))
+    )
     try:
         return replace(row, quality=Quality(*fidelity_db(bundle, entry.session)))
     except (EngineError, FrameError) as error:
@@ -168,6 +179,6 @@ def self_test_bundle(
             if isinstance(entry, Row):
                 tests.append(SelfTest(variant, reason=entry.reason))
             else:
-                tests.append(replay_golden(bundle, variant, entry.session))
+                tests.append(replay_golden(bundle, variant, entry.session, partial(open_further, bundle, entry)))
     progress("self-test", len(variants), len(variants))
     return tests

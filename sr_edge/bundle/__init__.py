@@ -11,7 +11,7 @@ from sr_edge.bundle.manifest import (
     Manifest,
     PassMeasurement,
 )
-from sr_edge.bundle.recommendation import Fingerprint, RecommendedEngine
+from sr_edge.bundle.recommendation import Fingerprint, RecommendedEngine, TileTime
 from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Manifest",
     "PassMeasurement",
     "RecommendedEngine",
+    "TileTime",
     "is_bundle_folder",
     "open_bundle",
     "sha256_of",

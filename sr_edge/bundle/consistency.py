@@ -16,10 +16,12 @@ from sr_edge.printable import one_line, printable
 from sr_edge.spec import Control, ModelCard, count_of_channels
 
 if TYPE_CHECKING:
-    from sr_edge.bundle.manifest import GoldenFrame, Manifest
+    from sr_edge.bundle.manifest import Artifact, GoldenFrame, Manifest
+    from sr_edge.bundle.recommendation import RecommendedEngine
 
 MAX_SCALE = 16
 MAX_TILE_PX = 16_384
+MAX_TILES = 16
 _MAX_PSNR_DB = 200.0
 _REMEDY = "deploy again, or copy the bundle again"
 
@@ -28,17 +30,22 @@ def require_consistent(manifest: Manifest) -> None:
     """Raises BundleError for the first value that is out of range or contradicts another one."""
     _require_finite_numbers(manifest, "manifest")
     _require_card(manifest.card)
-    _require_tile(manifest)
     for artifact in manifest.artifacts:
-        wanted = (1, manifest.card.channels, manifest.tile.height, manifest.tile.width)
+        for edge_px in artifact.shape[2:]:
+            _require_range(f"the height or width of the input of {artifact.file}", edge_px, 1, MAX_TILE_PX)
+        wanted = (1, manifest.card.channels, *artifact.shape[2:])
         if artifact.shape != wanted:
             raise _inconsistent(
-                f"the input of {artifact.file} has the shape {artifact.shape}, but the tile {manifest.tile} and the "
+                f"the input of {artifact.file} has the shape {artifact.shape}, but the "
                 f"{count_of_channels(manifest.card.channels)} of the network require {wanted}",
                 artifact.shape,
                 wanted,
             )
+    _require_tiles(manifest)
     _require_files_for_all(manifest)
+    _require_files_of_main_tile(manifest)
+    for engine in manifest.recommendations:
+        _require_tile_times(engine, manifest)
     for golden in manifest.golden:
         _require_golden(golden, manifest.card)
 
@@ -111,13 +118,42 @@ def _require_card(card: ModelCard) -> None:
         raise _inconsistent(f"the card has the control {repeated[0]} more than once", repeated, "each control once")
 
 
-def _require_tile(manifest: Manifest) -> None:
+def _require_tiles(manifest: Manifest) -> None:
     _require_range("tile.height", manifest.tile.height, 1, MAX_TILE_PX)
     _require_range("tile.width", manifest.tile.width, 1, MAX_TILE_PX)
-    try:
-        manifest.card.require_tile(manifest.tile)
-    except SrEdgeError as error:
-        raise _inconsistent(f"the manifest contradicts itself: {error.problem}", error.found, error.wanted) from error
+    _require_range("the number of tile sizes", len(manifest.tiles), 1, MAX_TILES)
+    for tile in manifest.tiles:
+        try:
+            manifest.card.require_tile(tile)
+        except SrEdgeError as error:
+            raise _inconsistent(
+                f"the manifest contradicts itself: {error.problem}", error.found, error.wanted
+            ) from error
+
+
+def _require_files_of_main_tile(manifest: Manifest) -> None:
+    """Every file of another tile stands beside one of the main tile, which runs pictures of any size."""
+
+    def kind_of(item: Artifact) -> tuple[object, ...]:
+        return item.kind, item.precision, item.float_precision, item.activation_type, item.io
+
+    of_main = {kind_of(item) for item in manifest.artifacts if item.tile == manifest.tile}
+    for item in manifest.artifacts:
+        if kind_of(item) not in of_main:
+            raise _inconsistent(
+                f"{item.file} is for tiles of {item.tile}, and no file of its kind is for the main tile "
+                f"{manifest.tile}",
+                item.tile,
+                manifest.tile,
+            )
+
+
+def _require_tile_times(engine: RecommendedEngine, manifest: Manifest) -> None:
+    unknown = [each.tile for each in engine.tile_times if each.tile not in manifest.tiles]
+    if unknown:
+        raise _inconsistent(
+            f"the manifest has the time of a tile of {unknown[0]}, for which it has no graphs", unknown, manifest.tiles
+        )
 
 
 def _require_files_for_all(manifest: Manifest) -> None:

@@ -17,7 +17,7 @@ from sr_edge.bundle.recommendation import RecommendedEngine
 from sr_edge.errors import BundleError
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec, take_names
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_NAME = "manifest.json"
 _MAX_NAME_BYTES = 240
 """What every file system stores, with room for the folder in front of it."""
@@ -98,6 +98,11 @@ class Artifact:
         take_names(self, activation_type=ActivationType, io=FrameFormat)
         require_inner_path(self.file)
         _require_digest(self.sha256, self.file)
+
+    @property
+    def tile(self) -> TileSpec:
+        """Input size of the graph; that of the bundle's main tile for weights, which have none."""
+        return TileSpec(*self.shape[2:])
 
     def for_all_runtimes(self) -> Artifact:
         """This artifact as it would be without a choice of runtimes, to compare it with others."""
@@ -220,7 +225,7 @@ class Manifest:
 
     Attributes:
         card: Description of the network.
-        tile: Input size of the graphs.
+        tile: Input size of the graphs; the main one where they have several.
         artifacts: Files that runtimes can open.
         golden: Frames for the self-test.
         architecture: Model name or `package.module:factory` from which the torch runtime builds the network for the
@@ -289,7 +294,23 @@ class Manifest:
     def __str__(self) -> str:
         """What the bundle has: "convnet-tiny x2, tile 96x96, fp32 fp16 int8"."""
         precisions = " ".join(dict.fromkeys(str(artifact.precision) for artifact in self.artifacts))
-        return f"{self.card.name} x{self.card.scale}, tile {self.tile}, {precisions}"
+        tiles = " and ".join(map(str, self.tiles))
+        return f"{self.card.name} x{self.card.scale}, tile{'s' * (len(self.tiles) > 1)} {tiles}, {precisions}"
+
+    @property
+    def tiles(self) -> tuple[TileSpec, ...]:
+        """The input sizes of the graphs, the main one first, then those that fit certain sizes of frames."""
+        return tuple(dict.fromkeys((self.tile, *(artifact.tile for artifact in self.artifacts))))
+
+    def artifacts_of(self, tile: TileSpec | str | None = None) -> tuple[Artifact, ...]:
+        """The artifacts with which a tile of that size can run: its graphs, and the weights, which fit any size.
+
+        Args:
+            tile: One of `tiles`; None for the main one.
+        """
+        given = None if tile is None else TileSpec.of(tile)
+        wanted = given or self.tile
+        return tuple(each for each in self.artifacts if each.tile == wanted or each.kind is ArtifactKind.WEIGHTS)
 
     @property
     def pass_lines(self) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from sr_edge.spec import Precision, take_names
+from sr_edge.errors import BundleError
+from sr_edge.spec import Precision, TileSpec, take_names
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,29 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class TileTime:
+    """The measured time of one tile.
+
+    Attributes:
+        tile: Size of the tile.
+        latency_ms: Median time of an 8-bit tile, conversion included.
+    """
+
+    tile: TileSpec
+    latency_ms: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tile", TileSpec.of(self.tile))
+        if not 0.0 < self.latency_ms < math.inf:
+            raise BundleError(
+                f"the time of a tile of {self.tile} is {self.latency_ms} ms",
+                found=self.latency_ms,
+                wanted="a finite time above 0 ms",
+                remedy="measure again",
+            )
+
+
+@dataclass(frozen=True)
 class RecommendedEngine:
     """The fastest variant of one runtime whose loss of quality was within the budget.
 
@@ -54,6 +79,7 @@ class RecommendedEngine:
         measured_by: The command: "deploy" or "bench".
         measured_at: Date and time in ISO format.
         threads: Number of threads that was asked for; None left it to the runtime.
+        tile_times: The time of each tile of a bundle that has several, measured alternately; else empty.
     """
 
     runtime: str
@@ -66,6 +92,7 @@ class RecommendedEngine:
     measured_by: str
     measured_at: str
     threads: int | None = None
+    tile_times: tuple[TileTime, ...] = ()
 
     def __post_init__(self) -> None:
         take_names(self, precision=Precision, float_precision=Precision)

@@ -100,7 +100,7 @@ class Bundle:
         float_precision: Precision | str | None = None,
         kind: ArtifactKind | str = ArtifactKind.ONNX,
     ) -> Artifact | None:
-        """The first artifact for all runtimes that matches, or None.
+        """The first artifact of the main tile and for all runtimes that matches, or None.
 
         `activation_type` and `float_precision` match any if they are None.
         """
@@ -111,7 +111,7 @@ class Bundle:
             activation_type = member_of(ActivationType, activation_type, "activation type")
         if float_precision is not None:
             float_precision = member_of(Precision, float_precision, "float precision")
-        for artifact in self.manifest.artifacts:
+        for artifact in self.manifest.artifacts_of():
             if (
                 (artifact.kind, artifact.precision, artifact.io, artifact.runtimes) == (kind, precision, io, ())
                 and activation_type in (None, artifact.activation_type)

@@ -50,6 +50,7 @@ def write_golden_frames(
     images: Path,
     staging: Path,
     progress: StageProgress,
+    count: int = GOLDEN_FRAMES,
 ) -> GoldenSet:
     """Writes golden outputs of the two references: PyTorch for float precisions, ONNX Runtime for INT8.
 
@@ -63,11 +64,12 @@ def write_golden_frames(
         images: The folder or video from which the tiles are cut.
         staging: The folder in which the bundle is built, with its graphs.
         progress: Called with (stage, steps done, number of steps).
+        count: The number of tiles.
     """
     card = model.card
     (staging / "golden").mkdir()
     batches = calibration_patches(
-        images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels, warn=ignore_warning
+        images, plan.tile, count=count, seed=GOLDEN_SEED, channels=card.channels, warn=ignore_warning
     )
     frames = [cast(Frame, frame_from_batch(batch)) for batch in batches]
     files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_edge.calibration import (
     Budget,
+    Calibration,
     CalibrationConfig,
     CalibrationReport,
     HeldOut,
@@ -182,19 +183,37 @@ def export_int8_graphs(
     source = staging / FLOAT_GRAPHS[0].file
     report = _calibration_report(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, report.calibration)
+    write_int8_files(report.calibration, plan, half_precision, staging, progress)
+    return report
+
+
+def write_int8_files(
+    calibration: Calibration, plan: DeployPlan, half_precision: bool, staging: Path, progress: StageProgress
+) -> None:
+    """Writes the INT8 graphs of a calibration, each checked for the targets of its activation type.
+
+    Args:
+        calibration: The calibration of the fp32 graph in `staging`.
+        plan: The deployment.
+        half_precision: Whether float layers may be in fp16.
+        staging: The folder with the float graphs.
+        progress: Called with (stage, steps done, number of steps).
+
+    Raises:
+        CalibrationError: The calibration is that of another graph.
+        ExportError: A target of the plan refuses a graph that is intended for it.
+    """
+    source = staging / FLOAT_GRAPHS[0].file
     graphs = graph_files([Precision.INT8], half_precision)
     for index, graph in enumerate(graphs):
         progress("quantizing", index, len(graphs))
         file = staging / graph.file
-        quantize_onnx(
-            source, report.calibration, file, graph.activation_type or ActivationType.INT8, graph.float_precision
-        )
+        quantize_onnx(source, calibration, file, graph.activation_type or ActivationType.INT8, graph.float_precision)
         if graph.io is FrameFormat.UINT8_NHWC:
             take_uint8_frames(file)
         if plan.targets:  # rules for all targets were checked on the float graph
             require_deployable(file, plan.targets, static=False, intended=readers_of(graph.activation_type))
     progress("quantizing", len(graphs), len(graphs))
-    return report
 
 
 def _calibration_report(

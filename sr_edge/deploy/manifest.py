@@ -36,6 +36,7 @@ def build_manifest(
     left_out: Mapping[Precision, str],
     passes: Sequence[PassMeasurement],
     staging: Path,
+    further: Sequence[Artifact] = (),
 ) -> Manifest:
     """Builds the manifest of the files in `staging`.
 
@@ -50,6 +51,7 @@ def build_manifest(
         left_out: The precisions that the bundle does not have, with the reasons.
         passes: What the passes gain in each runtime in which they were timed.
         staging: The folder with the files.
+        further: The files of further tiles.
     """
     shape = (1, card.channels, plan.tile.height, plan.tile.width)
     artifacts = [artifact_of(graph, shape, staging) for graph in graphs]
@@ -69,7 +71,7 @@ def build_manifest(
     return Manifest(
         card=card,
         tile=plan.tile,
-        artifacts=tuple(artifacts),
+        artifacts=(*artifacts, *further),
         golden=golden,
         architecture=architecture,
         calibration=_calibration_record(calibration, staging) if calibration else None,

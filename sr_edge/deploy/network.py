@@ -13,11 +13,13 @@ from sr_edge.bench.quality import PairFiles, files_without_image, pair_files
 from sr_edge.bench.recommendation import Recommendation, recommend, recommended_engines
 from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
+from sr_edge.bench.tile_times import with_tile_times
 from sr_edge.bundle import Bundle, Manifest, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
 from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
 from sr_edge.calibration.data.patches import Warn, ignore_warning
+from sr_edge.deploy.further_tiles import MainTile, require_further_tiles, write_further_tiles
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
@@ -126,6 +128,7 @@ def deploy_network(
     """
     require_output(out)
     require_fitting_tile(plan.tile, model.card)
+    require_further_tiles(model, plan)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     calibration_images = images or PICTURES
     warnings: list[str] = []
@@ -180,10 +183,21 @@ def _build(
     calibration_report = int8 if isinstance(int8, CalibrationReport) else None
     card = floats.reports[0].metadata.card
     calibration = calibration_report.calibration if calibration_report else None
+    main = MainTile(floats, calibration, chosen.measurements, precisions)
+    further = write_further_tiles(model, plan, main, images, staging, progress)
     manifest = build_manifest(
-        card, model.architecture, plan, graphs, calibration, golden.frames, left_out, chosen.measurements, staging
+        card,
+        model.architecture,
+        plan,
+        graphs,
+        calibration,
+        (*golden.frames, *further.golden),
+        left_out,
+        chosen.measurements,
+        staging,
+        further.artifacts,
     )
-    notes = (*_notes(model, floats, tile_note, calibration_report, left_out), *chosen.notes)
+    notes = (*_notes(model, floats, tile_note, calibration_report, left_out), *chosen.notes, *further.notes)
     return _BuiltBundle(manifest, floats.reports, precisions, notes)
 
 
@@ -228,6 +242,7 @@ def _measured(
         bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)
     engines = recommended_engines(bench, advice, plan.max_drop_db, "deploy", plan.threads)
+    engines = with_tile_times(bundle, engines, plan.rounds, progress)
     manifest = replace(built.manifest, recommendations=engines)
     write_bundle(out, manifest, staging)
     return _Measured(manifest, replace(bench, recommended=engines), advice)

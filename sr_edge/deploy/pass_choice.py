@@ -89,6 +89,35 @@ def choose_passes(
     return replace(outcome, notes=(*outcome.notes, *timer.notes))
 
 
+def repeat_passes(
+    measurements: Sequence[PassMeasurement],
+    model: LoadedModel,
+    plan: DeployPlan,
+    exports: FloatExports,
+    graphs: Sequence[GraphFile],
+    patches: Sequence[Batch],
+    staging: Path,
+) -> tuple[GraphFile, ...]:
+    """Writes the graphs with the passes that were chosen at another tile size, where they apply at this one, too.
+
+    Args:
+        measurements: What was chosen.
+        model: The network.
+        plan: The deployment, with the tile of the graphs.
+        exports: The float graphs of all runtimes.
+        graphs: The files of this tile so far.
+        patches: Patches of this tile, of which the first PARITY_PATCHES are compared.
+        staging: The folder with the files of this tile.
+    """
+    chosen = {(each.runtime, each.precision): each for each in measurements}
+    measured = [
+        (job, measurement)
+        for job in _jobs(plan, exports, graphs, exports.plain.metadata.card, staging)
+        if (measurement := chosen.get((job.runtime, job.file.precision))) and job.graphs.has(measurement.passes)
+    ]
+    return _written(measured, model, plan, exports, patches[:PARITY_PATCHES], staging).graphs
+
+
 def _jobs(
     plan: DeployPlan, exports: FloatExports, graphs: Sequence[GraphFile], card: ModelCard, staging: Path
 ) -> list[_Job]:

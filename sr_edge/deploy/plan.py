@@ -9,6 +9,7 @@ from pathlib import Path
 from sr_edge.calibration.config import require_known_method
 from sr_edge.calibration.ranges.search import SEARCH
 from sr_edge.calibration.selection.gate import Budget
+from sr_edge.deploy.frame_tiles import FloatTileMeter, FrameSize, MakeTileMeter
 from sr_edge.deploy.pass_timing import Decide, decide
 from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
@@ -48,9 +49,13 @@ class DeployPlan:
         pass_budget_s: Seconds that timing the passes may take in all.
         speed_passes: All passes.
         decide_passes: Times the graphs that a runtime may run and chooses one.
+        frames: Sizes of frames, WIDTHxHEIGHT, for which the bundle also gets a tile that fits, with its own graphs but
+            the weights and the calibration of `tile`.
+        tile_meter: Makes what exports and measures the tiles that fit frames.
 
     Raises:
-        UsageError: A target is unknown, fp32 is not among the precisions, or as `require_quantization_options`.
+        UsageError: A size of frames cannot be read, a target is unknown, fp32 is not among the precisions, or as
+            `require_quantization_options`.
     """
 
     tile: TileSpec
@@ -72,11 +77,14 @@ class DeployPlan:
     pass_budget_s: float = 20.0
     speed_passes: Sequence[SpeedPass] = SPEED_PASSES
     decide_passes: Decide = decide
+    frames: Sequence[FrameSize | str] = ()
+    tile_meter: MakeTileMeter = FloatTileMeter
 
     def __post_init__(self) -> None:
         take_names(self, form=Form, passes=PassChoice)
         precisions = tuple(member_of(Precision, precision, "precision") for precision in self.precisions)
-        for name, value in (("tile", TileSpec.of(self.tile)), ("precisions", precisions)):
+        frames = tuple(map(FrameSize.of, self.frames))
+        for name, value in (("tile", TileSpec.of(self.tile)), ("precisions", precisions), ("frames", frames)):
             object.__setattr__(self, name, value)
         for runtime in self.runtimes:
             find_entry(runtime)
@@ -89,6 +97,11 @@ class DeployPlan:
                 wanted=str(Precision.FP32),
                 remedy="add fp32 to the precisions",
             )
+
+    @property
+    def frame_sizes(self) -> tuple[FrameSize, ...]:
+        """The sizes of frames for which the bundle gets tiles."""
+        return tuple(map(FrameSize.of, self.frames))
 
 
 def require_quantization_options(

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sr_edge.bundle import Bundle, RecommendedEngine
+from sr_edge.bundle import Bundle, RecommendedEngine, TileTime
 from sr_edge.errors import UnknownNameError, UsageError
 from sr_edge.runtimes.measure.recommendations import fingerprint_here, stored_recommendations
 from sr_edge.runtimes.registry import find_entry, preferred_runtime, working_runtimes
@@ -92,6 +92,7 @@ class ChosenEngine:
         slots: As in `EngineChoice`.
         reason: Why sr_edge chose it; empty where the user named runtime and precision.
         is_measured: Whether it is the best of those that were measured on this machine.
+        tile_times: The time of each tile of a bundle that has several, as it was measured on this machine; else empty.
     """
 
     runtime: str
@@ -102,6 +103,7 @@ class ChosenEngine:
     slots: int | None = None
     reason: str = ""
     is_measured: bool = False
+    tile_times: tuple[TileTime, ...] = ()
 
     def __post_init__(self) -> None:
         take_names(self, precision=Precision, float_precision=Precision)
@@ -130,11 +132,10 @@ def choose_engine(bundle: Bundle, choice: EngineChoice = EngineChoice()) -> Chos
         RuntimeUnavailable: No runtime works here, or none has the device.
     """
     if choice.precision is not None:
-        return _named(bundle, choice, choice.precision)
+        return _with_tile_times(_named(bundle, choice, choice.precision), bundle)
     if choice.float_precision is not None:
-        return _of_int8_file(bundle, choice, choice.float_precision)
-    kept, problem = stored_recommendations(bundle.manifest)
-    engines = sorted((*kept, *bundle.manifest.recommendations), key=lambda engine: engine.measured_at, reverse=True)
+        return _with_tile_times(_of_int8_file(bundle, choice, choice.float_precision), bundle)
+    engines, problem = _newest_first(bundle)
     reasons: list[str] = []
     outdated: set[str] = set()
     for engine in engines:
@@ -148,7 +149,26 @@ def choose_engine(bundle: Bundle, choice: EngineChoice = EngineChoice()) -> Chos
             return _recommended(engine, choice)
         reasons.append(reason)
         outdated.add(engine.measured_at)  # what was slower in this measurement may be faster now
-    return _default(bundle, choice, [*reasons, *([problem] if problem else [])])
+    return _with_tile_times(_default(bundle, choice, [*reasons, *([problem] if problem else [])]), bundle)
+
+
+def _newest_first(bundle: Bundle) -> tuple[list[RecommendedEngine], str]:
+    """The recommendations of the bundle and of the cache, and why the cache cannot be used."""
+    kept, problem = stored_recommendations(bundle.manifest)
+    engines = (*kept, *bundle.manifest.recommendations)
+    return sorted(engines, key=lambda engine: engine.measured_at, reverse=True), problem
+
+
+def _with_tile_times(chosen: ChosenEngine, bundle: Bundle) -> ChosenEngine:
+    """The engine with the times of the tiles that were measured here in the same runtime, precision and device."""
+    if len(bundle.manifest.tiles) < 2:
+        return chosen
+    for engine in _newest_first(bundle)[0]:
+        variant = Variant(engine.runtime, engine.precision, engine.float_precision)
+        is_same = variant == chosen.variant and engine.fingerprint.device == chosen.device
+        if is_same and engine.tile_times and _works(engine) and not _mismatch(engine, bundle):
+            return replace(chosen, tile_times=engine.tile_times)
+    return chosen
 
 
 def _is_wanted(engine: RecommendedEngine, choice: EngineChoice) -> bool:
@@ -186,6 +206,7 @@ def _recommended(engine: RecommendedEngine, choice: EngineChoice) -> ChosenEngin
         choice.slots,
         f"fastest{of_runtime} within {engine.max_drop_db:g} dB here, {engine.origin}",
         is_measured=True,
+        tile_times=engine.tile_times,
     )
 
 
@@ -237,7 +258,7 @@ def _placed(runtime: str, choice: EngineChoice) -> tuple[str, str]:
 
 def default_precision(bundle: Bundle, runtime: str, device: str) -> Precision:
     """The precision that is run without a measurement: fp16 on a GPU, else fp32, or that of a file without fp32."""
-    precisions = [artifact.precision for artifact in bundle.manifest.artifacts]
+    precisions = [artifact.precision for artifact in bundle.manifest.artifacts_of()]
     if device.startswith(GPU_NAMES) and can_run(bundle, Variant(runtime, Precision.FP16), device):
         return Precision.FP16
     return Precision.FP32 if Precision.FP32 in precisions else precisions[0]

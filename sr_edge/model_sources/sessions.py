@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sr_edge.bundle import Bundle
@@ -12,9 +13,10 @@ from sr_edge.errors import UsageError
 from sr_edge.model_sources.engine_choice import ChosenEngine, EngineChoice, choose_engine
 from sr_edge.model_sources.open import open_model
 from sr_edge.runtimes.engine.frame_session import session_over_graphs
-from sr_edge.runtimes.registry import find_entry, open_request, request_from_bundle
+from sr_edge.runtimes.engine.tile_session import TileSession
+from sr_edge.runtimes.registry import find_entry, open_request, request_from_bundle, tiles_for
 from sr_edge.runtimes.session import Session
-from sr_edge.spec import FrameFormat, Precision, member_of
+from sr_edge.spec import FrameFormat, Precision, TileSpec, member_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,8 +66,17 @@ def open_session(
     """
     choice = EngineChoice.read(runtime, precision, float_precision, device, threads, slots)
     frame_format = None if io is None else member_of(FrameFormat, io, "frame format")
-    with _opened(model) as bundle:
-        return _open_graph(bundle, _logged(bundle, choice), frame_format, allow_other_precision, options)
+    with ExitStack() as resources:
+        bundle = resources.enter_context(_opened(model))
+        engine = _logged(bundle, choice)
+
+        def open_graph(tile: TileSpec) -> Session:
+            return _open_graph(bundle, engine, frame_format, allow_other_precision, options, tile)
+
+        tiles = _tiles_of(bundle, engine)
+        if len(tiles) < 2:
+            return open_graph(bundle.manifest.tile)
+        return TileSession(tiles, open_graph, engine.tile_times, resources)
 
 
 def open_frame_session(
@@ -112,12 +123,30 @@ def _logged(bundle: Bundle, choice: EngineChoice) -> ChosenEngine:
 def _open_frames(
     bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None, resources: ExitStack
 ) -> Session:
-    def open_graph(io: FrameFormat | None = None) -> Session:
-        return _open_graph(bundle, engine, io, False, options)
+    is_compiled_ahead = find_entry(engine.runtime).compiled_ahead
 
-    if find_entry(engine.runtime).compiled_ahead:
-        return open_graph()
-    return session_over_graphs(open_graph, resources)
+    def open_graph(tile: TileSpec, io: FrameFormat | None = None) -> Session:
+        return _open_graph(bundle, engine, io, False, options, tile)
+
+    def open_tile(tile: TileSpec) -> Session:
+        return open_graph(tile) if is_compiled_ahead else session_over_graphs(partial(open_graph, tile))
+
+    tiles = _tiles_of(bundle, engine)
+    if len(tiles) > 1:
+        session = TileSession(tiles, open_tile, engine.tile_times, resources)
+        if is_compiled_ahead:
+            session.open_all()
+        return session
+    if is_compiled_ahead:
+        return open_graph(bundle.manifest.tile)
+    return session_over_graphs(partial(open_graph, bundle.manifest.tile), resources)
+
+
+def _tiles_of(bundle: Bundle, engine: ChosenEngine) -> tuple[TileSpec, ...]:
+    """The tiles for which the bundle has a graph that the engine can open; at most one where it cannot open any."""
+    if len(bundle.manifest.tiles) < 2:
+        return bundle.manifest.tiles
+    return tiles_for(bundle, engine.runtime, engine.precision, engine.float_precision)
 
 
 def _open_graph(
@@ -126,6 +155,7 @@ def _open_graph(
     io: FrameFormat | None,
     allow_other_precision: bool,
     options: Mapping[str, str] | None,
+    tile: TileSpec,
 ) -> Session:
     request = request_from_bundle(
         bundle,
@@ -138,6 +168,7 @@ def _open_graph(
         slots=engine.slots,
         allow_other_precision=allow_other_precision,
         options=options,
+        tile=tile,
     )
     return open_request(engine.runtime, request)
 

@@ -20,7 +20,7 @@ from sr_edge.runtimes.tensorrt.store import (
     target_of_capability,
     target_of_gpu,
 )
-from sr_edge.spec import FrameFormat, OnEvent, StageProgress
+from sr_edge.spec import FrameFormat, OnEvent, StageProgress, TileSpec
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def compile_bundle(
     config: CompileConfig,
     cache: EngineCache | None = None,
     *,
+    tile: TileSpec | None = None,
     progress: StageProgress = lambda stage, done, total: None,
     on_event: OnEvent = lambda line: None,
 ) -> StoredEngine:
@@ -70,6 +71,7 @@ def compile_bundle(
         bundle: an opened bundle.
         config: what to compile.
         cache: where engines are stored; None for the default folder.
+        tile: one of the tiles of the bundle; None for the main one.
         progress: called with (stage, steps done, steps in all).
         on_event: called with messages for the user.
 
@@ -81,7 +83,13 @@ def compile_bundle(
     name, options = str(config.flavour), config.options
     load_runtime(name)
     request = request_from_bundle(
-        bundle, name, options.precision, config.device, float_precision=options.float_precision, io=config.io
+        bundle,
+        name,
+        options.precision,
+        config.device,
+        float_precision=options.float_precision,
+        io=config.io,
+        tile=tile,
     )
     options = replace(options, tile=request.tile, io=request.io)
     library = load_library(config.flavour)

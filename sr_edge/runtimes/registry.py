@@ -14,7 +14,7 @@ from sr_edge.bundle import Artifact, Bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
 from sr_edge.installation import how_to_install
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
-from sr_edge.spec import FrameFormat, Precision, member_of
+from sr_edge.spec import FrameFormat, Precision, TileSpec, member_of
 
 
 @dataclass(frozen=True)
@@ -231,6 +231,7 @@ def request_from_bundle(
     slots: int | None = None,
     allow_other_precision: bool = False,
     options: Mapping[str, str] | None = None,
+    tile: TileSpec | str | None = None,
 ) -> SessionRequest:
     """The request for the artifact of a bundle that a runtime opens; valid while `bundle` is open.
 
@@ -245,6 +246,7 @@ def request_from_bundle(
         slots: number of tiles that may be in flight; see `SessionRequest`.
         allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
         options: settings of the runtime, by its own names.
+        tile: one of the tiles of the bundle; None for the main one.
 
     Raises:
         UnknownNameError: there is no runtime of that name.
@@ -255,14 +257,16 @@ def request_from_bundle(
     precision = member_of(Precision, precision, "precision")
     float_precision = member_of(Precision, float_precision, "float precision")
     io = None if io is None else member_of(FrameFormat, io, "frame format")
+    tile = None if tile is None else TileSpec.of(tile)
     manifest = bundle.manifest
-    artifact = load_runtime(runtime).choose_artifact(manifest.artifacts, precision, float_precision, io)
+    artifacts = manifest.artifacts_of(tile)
+    artifact = load_runtime(runtime).choose_artifact(artifacts, precision, float_precision, io)
     if artifact is None:
         raise _no_artifact(bundle, runtime, precision, float_precision, io)
     return SessionRequest(
         artifact=bundle.file(artifact),
         card=manifest.card,
-        tile=manifest.tile,
+        tile=tile or manifest.tile,
         precision=precision,
         float_precision=float_precision,
         activation_type=artifact.activation_type,
@@ -273,6 +277,29 @@ def request_from_bundle(
         allow_other_precision=allow_other_precision,
         architecture=manifest.architecture,
         options=options,
+    )
+
+
+def tiles_for(
+    bundle: Bundle, runtime: str, precision: Precision, float_precision: Precision = Precision.FP32
+) -> tuple[TileSpec, ...]:
+    """The tiles of a bundle for which it has an artifact that a runtime opens for a precision, the main one first.
+
+    Args:
+        bundle: an open bundle.
+        runtime: name of the runtime.
+        precision: precision of convolutions and matrix multiplications.
+        float_precision: precision of the other operators of an INT8 network.
+
+    Raises:
+        UnknownNameError: there is no runtime of that name.
+        RuntimeUnavailable: its library is not available.
+    """
+    module, manifest = load_runtime(runtime), bundle.manifest
+    return tuple(
+        tile
+        for tile in manifest.tiles
+        if module.choose_artifact(manifest.artifacts_of(tile), precision, float_precision, None) is not None
     )
 
 

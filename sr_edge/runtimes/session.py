@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.bundle import Artifact
+from sr_edge.bundle import Artifact, TileTime
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.spec import (
@@ -115,6 +115,8 @@ class SessionSpec:
         overlap_px: overlap of neighbouring tiles in low-resolution pixels at which no seams are visible, from the card.
         channels: number of channels of input and output, from the card: 1 (luma), 3 (RGB) or 4 (RGB with alpha).
         has_uint8_graph: whether uint8 frames run in a graph of their own, without conversion to float on the host.
+        tiles: sizes of input that the session takes, the main one first; empty if `tile` is the only one.
+        tile_times: the measured time of each of them; empty if they were not measured on this machine.
     """
 
     runtime: str
@@ -135,6 +137,8 @@ class SessionSpec:
     overlap_px: int = 8
     channels: int = RGB
     has_uint8_graph: bool = False
+    tiles: tuple[TileSpec, ...] = ()
+    tile_times: tuple[TileTime, ...] = ()
 
     def __str__(self) -> str:
         """What runs where: "openvino on cpu: int8+bf16, x2, tile 96x96"."""
@@ -142,7 +146,8 @@ class SessionSpec:
         ran = f"{self.ran}+{self.float_precision_ran}" if is_mixed else str(self.ran)
         instead = "" if self.ran is self.requested else f" instead of {self.requested}"
         channels = "" if self.channels == RGB else f", {CHANNEL_NAMES[self.channels]}"
-        return f"{self.runtime} on {self.device}: {ran}{instead}, x{self.scale}, tile {self.tile}{channels}"
+        tiles = f"tiles {' and '.join(map(str, self.tiles))}" if len(self.tiles) > 1 else f"tile {self.tile}"
+        return f"{self.runtime} on {self.device}: {ran}{instead}, x{self.scale}, {tiles}{channels}"
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def can_run(bundle: Bundle, variant: Variant, device: str) -> bool:
             return False
     except SrEdgeError:
         return False
-    return runtime.choose_artifact(bundle.manifest.artifacts, *precisions, None) is not None
+    return runtime.choose_artifact(bundle.manifest.artifacts_of(), *precisions, None) is not None
 
 
 def _has_artifact(bundle: Bundle, runtime: str) -> bool:
@@ -114,7 +114,7 @@ def _has_artifact(bundle: Bundle, runtime: str) -> bool:
         module = load_runtime(runtime)
     except SrEdgeError:
         return True
-    artifacts = bundle.manifest.artifacts
+    artifacts = bundle.manifest.artifacts_of()
     return any(
         module.choose_artifact(artifacts, precision, float_precision, None) is not None
         for precision in Precision
@@ -128,7 +128,7 @@ def _mixed_float_precisions(bundle: Bundle, runtime: str, device: str) -> Iterat
             continue
         try:
             module = load_runtime(runtime)
-            artifact = module.choose_artifact(bundle.manifest.artifacts, Precision.INT8, float_precision, None)
+            artifact = module.choose_artifact(bundle.manifest.artifacts_of(), Precision.INT8, float_precision, None)
             if artifact is not None and module.obstacle(float_precision, device) is None:
                 yield float_precision
         except SrEdgeError:

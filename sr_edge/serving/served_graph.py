@@ -80,7 +80,7 @@ def load_served_graph(
 def _find(
     bundle: Bundle, backend: ServingBackend, precision: Precision, float_precision: Precision, io: FrameFormat
 ) -> Artifact | None:
-    artifacts = bundle.manifest.artifacts
+    artifacts = bundle.manifest.artifacts_of()
     if precision is Precision.INT8:
         activation_types = activation_types_read_by(TargetLibrary(backend.value))
         return first_fitting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,12 +30,18 @@ from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
-from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
+from sr_edge.tiling import Samples, TilePlan, output_frame, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
 from sr_edge.upscaler.reuse import DEFAULT_REUSE_MEMORY_BYTES, OFF, ReuseStatistics, reuse_memory, tile_reuse
+from sr_edge.upscaler.tile_choice import TileChoice, choose_tiles
+
+_LOG = logging.getLogger(__name__)
 
 OnTile = Callable[[int, int], None]
 """Called after each tile with the number of tiles done and the total of the picture."""
+
+OnTiles = Callable[[TileChoice], None]
+"""Called with the tiles that frames are cut into."""
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
@@ -62,6 +69,7 @@ class Upscaler:
         reuse: str = OFF,
         reuse_memory_bytes: int = DEFAULT_REUSE_MEMORY_BYTES,
         resources: ExitStack | None = None,
+        on_tiles: OnTiles | None = None,
     ) -> None:
         """Creates an upscaler for an open session.
 
@@ -75,6 +83,7 @@ class Upscaler:
                 kept one: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
             reuse_memory_bytes: Memory that kept tiles may occupy, see `reuse_statistics`.
             resources: An exit stack that is closed together with the upscaler.
+            on_tiles: Called with the tiles of the first frame, and again whenever they are others than those before.
 
         Raises:
             UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
@@ -94,6 +103,8 @@ class Upscaler:
         self._controls = control_values(session.spec.controls, controls)
         self._reuse = tile_reuse(reuse, reuse_memory_bytes)
         self._resources = resources or ExitStack()
+        self._on_tiles = on_tiles
+        self._latest_tiles: TileChoice | None = None
 
     @property
     def scale(self) -> int:
@@ -285,10 +296,10 @@ class Upscaler:
         region: Region | None,
     ) -> Samples:
         spec = self._session.spec
+        plan = self._plan_of(frame_hwc)
         if self._reuse is not None:
-            plan = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px)
             tiles = plan.tiles if region is None else plan.covering(region)[0].tiles
-            tile_shape = (spec.tile.height, spec.tile.width, frame_hwc.shape[2])
+            tile_shape = (plan.tile.height, plan.tile.width, frame_hwc.shape[2])
             submit, result = self._reuse.over(
                 submit, result, tiles, reuse_memory(tile_shape, frame_hwc.dtype, spec.scale)
             )
@@ -297,7 +308,7 @@ class Upscaler:
             submit,
             result,
             in_flight=spec.slots,
-            tile=spec.tile,
+            tile=plan.tile,
             scale=spec.scale,
             overlap_px=self._overlap_px,
             out=out,
@@ -305,6 +316,20 @@ class Upscaler:
             region=region,
         )
         return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
+
+    def _plan_of(self, frame_hwc: Samples) -> TilePlan:
+        """The tiles of the frame; where their size is another than before, no kept result fits any more."""
+        height, width = frame_hwc.shape[:2]
+        choice = choose_tiles(self._session.spec, height, width, self._overlap_px)
+        previous, self._latest_tiles = self._latest_tiles, choice
+        if choice != previous:
+            if self._reuse is not None and previous is not None and previous.plan.tile != choice.plan.tile:
+                self._reuse.clear()
+            if choice.others:
+                _LOG.info("%s", choice)
+            if self._on_tiles is not None:
+                self._on_tiles(choice)
+        return choice.plan
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.

@@ -23,7 +23,7 @@ from sr_edge.bundle.archive import MAX_FILES
 from sr_edge.bundle.manifest import SCHEMA_VERSION
 from sr_edge.errors import BundleError
 from sr_edge.installation import VERSION
-from sr_edge.spec import ActivationType, Precision
+from sr_edge.spec import ActivationType, Precision, TileSpec
 from tests.bundle.bundles import CARD, edit_manifest, fill, onnx_file, write
 from tests.expected_errors import raises
 
@@ -146,7 +146,7 @@ def test_a_path_that_leads_outside_is_refused(bundle_path: Path, file: str) -> N
             "model.onnx",
         ),
         (lambda d: d["artifacts"][1].update(shape=[1, 4, 16, 24]), (1, 4, 16, 24), (1, 3, 16, 24), "model.int8.onnx"),
-        (lambda d: d["tile"].update(height=8), (1, 3, 16, 24), (1, 3, 8, 24), "model.onnx"),
+        (lambda d: d["tile"].update(height=8), TileSpec(16, 24), TileSpec(8, 24), "model.onnx"),
         (
             lambda d: d["artifacts"][0].update(precision="int3"),
             "int3",

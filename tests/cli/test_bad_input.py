@@ -503,3 +503,15 @@ def test_no_command_prints_the_password_of_an_address(
     assert outcome.code != 0
     assert outcome.error
     assert "hunter2" not in outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize("frames", [("nonsense",), ("320",), ("0x180",), ("52x40", "52x40"), ("52x3",), ("auto",)])
+def test_sizes_of_frames_that_cannot_be(
+    sr_edge: SrEdge, pictures: Path, tmp_path: Path, frames: tuple[str, ...]
+) -> None:
+    options = [option for frame in frames for option in ("--frame", frame)]
+    out = tmp_path / "tiny.sredge"
+    outcome = sr_edge("deploy", *TINY, *ON_CPU, *options, "--images", pictures, "-o", out)
+    assert outcome.code == 2
+    assert outcome.error
+    assert not list(tmp_path.iterdir())

@@ -112,6 +112,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "DeployPlan": {"tile": "96x96", "runtimes": ["openvino"], "precisions": ["fp32", "int8"]},
     "GoldenFrame": {"input": "in.png", "output": "out.png", "precision": "int8", "min_psnr_db": 35.0}
     | dict.fromkeys(("input_sha256", "output_sha256"), "0" * 64),
+    "TileTime": {"tile": "96x96", "latency_ms": 1.0},
     "PassMeasurement": {"runtime": "openvino", "precision": "int8", "time_ratio": 0.5, "interval": (0.4, 0.6)}
     | {"passes": ("four-axes",), "base": (), "rounds": 9, "cpu": "a CPU", "version": "1.0"},
     "Policy": {"dropping": "latest"},

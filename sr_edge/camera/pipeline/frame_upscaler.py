@@ -11,7 +11,7 @@ from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Session
-from sr_edge.upscaler import Upscaler
+from sr_edge.upscaler import OnTiles, Upscaler
 
 
 class FrameUpscaler(Protocol):
@@ -57,7 +57,12 @@ class NetworkFrameUpscaler:
     """A network in an open session, which the caller owns and closes."""
 
     def __init__(
-        self, session: Session, concurrency: int = 1, overlap_px: int | None = None, controls: Controls | None = None
+        self,
+        session: Session,
+        concurrency: int = 1,
+        overlap_px: int | None = None,
+        controls: Controls | None = None,
+        on_tiles: OnTiles | None = None,
     ) -> None:
         """Creates the upscaler of a session.
 
@@ -67,6 +72,7 @@ class NetworkFrameUpscaler:
                 session has the highest throughput, because the conversions overlap with inference.
             overlap_px: see `Upscaler`.
             controls: see `Upscaler`.
+            on_tiles: see `Upscaler`.
 
         Raises:
             UsageError: the concurrency is less than 1.
@@ -82,7 +88,7 @@ class NetworkFrameUpscaler:
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
         self.lock = FairLock(concurrency)
-        self._upscaler = Upscaler(session, overlap_px, controls)
+        self._upscaler = Upscaler(session, overlap_px, controls, on_tiles=on_tiles)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
@@ -95,7 +101,9 @@ class NetworkFrameUpscaler:
         return frame_from_rgb(upscaled.planes[0], like)
 
 
-def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | None = None) -> NetworkFrameUpscaler:
+def frame_upscaler_for(
+    session: Session, policy: Policy, controls: Controls | None = None, on_tiles: OnTiles | None = None
+) -> NetworkFrameUpscaler:
     """The upscaler of a session that one stream uses alone.
 
     Under `block` a further frame is prepared while the engine is busy. Other policies have one frame in the engine at a
@@ -105,9 +113,10 @@ def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | No
         session: An open session.
         policy: The drop policy of the stream.
         controls: Values of the network's controls.
+        on_tiles: See `Upscaler`.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, concurrency, controls=controls)
+    return NetworkFrameUpscaler(session, concurrency, controls=controls, on_tiles=on_tiles)
 
 
 class BicubicFrameUpscaler:

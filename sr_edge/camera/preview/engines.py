@@ -44,7 +44,8 @@ def _can_run(option: EngineOption, bundle: Bundle) -> bool:
     except RuntimeUnavailable:
         return False
     return (
-        runtime.choose_artifact(bundle.manifest.artifacts, option.precision, option.float_precision, None) is not None
+        runtime.choose_artifact(bundle.manifest.artifacts_of(), option.precision, option.float_precision, None)
+        is not None
     )
 
 

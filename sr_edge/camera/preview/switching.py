@@ -14,6 +14,7 @@ from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.controls import Controls
 from sr_edge.runtimes import Session
+from sr_edge.upscaler import OnTiles
 
 OpenEngine = Callable[[EngineOption], Session]
 
@@ -62,16 +63,24 @@ class SwitchableFrameUpscaler:
     once none is lost unclosed.
     """
 
-    def __init__(self, open_engine: OpenEngine, first: EngineOption, controls: Controls | None = None) -> None:
+    def __init__(
+        self,
+        open_engine: OpenEngine,
+        first: EngineOption,
+        controls: Controls | None = None,
+        on_tiles: OnTiles | None = None,
+    ) -> None:
         """Opens the first engine.
 
         Args:
             open_engine: Opens the session of an engine; what it raises is raised here and by `switch`.
             first: The engine to start with.
             controls: Settings of the network.
+            on_tiles: See `Upscaler`.
         """
         self._open_engine = open_engine
         self._controls = controls
+        self._on_tiles = on_tiles
         self._lock = threading.Lock()
         self._switching = threading.Lock()
         self._frames_in_engines = 0
@@ -186,7 +195,7 @@ class SwitchableFrameUpscaler:
     def _opened(self, option: EngineOption) -> _Engine:
         session = self._open_engine(option)
         session.measure(runs=1, warm_up=0)  # in most runtimes the first inference is slow
-        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls))
+        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls, on_tiles=self._on_tiles))
 
 
 def _run(engine: _Engine, prepared: VideoFrame) -> EngineOutput:

@@ -89,7 +89,7 @@ def compile(  # the command's name
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a bundle's TensorRT engine for this GPU."""
+    """Build a bundle's TensorRT engines for this GPU, one for each of its tiles."""
     from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     for file in (out, timing_cache):
@@ -98,6 +98,7 @@ def compile(  # the command's name
     with result_on_stdout(as_json) as show:
         from sr_edge.model_sources import open_deployed
         from sr_edge.runtimes.compile import CompileConfig, compile_bundle, flavour_named
+        from sr_edge.runtimes.registry import tiles_for
         from sr_edge.runtimes.tensorrt.options import BuildOptions, SizeRange, compatibility_named
 
         options = BuildOptions(
@@ -115,10 +116,15 @@ def compile(  # the command's name
         stage = f"building an engine for {runtime}"
         with progress_on_stderr() as progress, during(progress, stage), open_deployed(bundle) as opened:
             stored = compile_bundle(opened, config, progress=progress, on_event=print_line)
+            tiles = () if trust_engine else tiles_for(opened, runtime, precision, options.float_precision)[1:]
+            further = [
+                compile_bundle(opened, config, tile=tile, progress=progress, on_event=print_line) for tile in tiles
+            ]
         if out is not None:
             with whole_file(out) as unfinished:
                 shutil.copyfile(stored.path, unfinished)
-        show(_document(stored), _readable(stored))
+        document = {**_document(stored), "further_tiles": list(map(_document, further))}
+        show(document, "\n\n".join(map(_readable, (stored, *further))))
 
 
 def _document(stored: StoredEngine) -> dict[str, object]:

@@ -88,6 +88,16 @@ PassesOption = Annotated[
         show_default=False,
     ),
 ]
+FrameOption = Annotated[
+    list[str],
+    typer.Option(
+        "--frame",
+        metavar="WIDTHxHEIGHT",
+        help="Size of the frames of a camera or video, width first, for which the bundle also gets graphs of a tile "
+        "that fits. Repeatable. (Tiles are HEIGHTxWIDTH: frames of 320x180 fit a tile of 180x320.)",
+        show_default=False,
+    ),
+]
 TileNeedsOption = Annotated[
     bool,
     typer.Option(
@@ -103,6 +113,7 @@ def deploy(
     out: OutputOption = None,
     scale: ScaleOption = None,
     tile: TileOption = None,
+    frame: FrameOption = [],  # noqa: B006  # typer copies it; it wants a list here
     hr: HrOption = None,
     lr: LrOption = None,
     runtimes: RuntimesOption = "all",
@@ -146,10 +157,12 @@ def deploy(
                 from sr_edge.bench.tables import LEAST_IMPORTANT
                 from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
                 from sr_edge.deploy import DeployPlan, deploy_network
+                from sr_edge.deploy.frame_tiles import FrameSize
                 from sr_edge.deploy.plan import require_quantization_options, require_timed_runtime
                 from sr_edge.export import Form
                 from sr_edge.model_sources import load_network
 
+            frames = tuple(map(FrameSize.of, frame))
             chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
             require_quantization_options(chosen_precisions, method, include, exclude, max_drop_db)
             if passes is PassChoice.MEASURED:
@@ -173,6 +186,7 @@ def deploy(
                 form=Form(form.value) if form else None,
                 targets=targets,
                 passes=passes or PassChoice.MEASURED,
+                frames=frames,
             )
             bundle = out or _default_output(network.card)
             require_output(bundle)

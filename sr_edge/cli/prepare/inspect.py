@@ -66,7 +66,9 @@ def _properties_text(manifest: Manifest) -> str:
         "model": f"{card.name} x{card.scale}, {card.parameters:,} parameters",
         "family": _family(card),
         "weights": "RANDOM, for latency studies only" if card.random_weights else card.weights_source or "not recorded",
-        "tile": f"{manifest.tile} in, {manifest.tile.height * card.scale}x{manifest.tile.width * card.scale} out",
+        "tile": "; ".join(
+            f"{tile} in, {tile.height * card.scale}x{tile.width * card.scale} out" for tile in manifest.tiles
+        ),
         "channels": f"{card.channels} ({CHANNEL_NAMES[card.channels]})",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
         "tiles": _tile_needs(card.tile_needs),

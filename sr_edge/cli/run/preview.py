@@ -90,7 +90,7 @@ def preview(
     from sr_edge.camera.preview.stream import PreviewStream
     from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
     from sr_edge.cli.output import stage_on_stderr
-    from sr_edge.model_sources import EngineChoice, open_frame_session
+    from sr_edge.model_sources import EngineChoice, open_frame_session, say_tiles
 
     drop_policy = Policy.parse(policy)
     wish = EngineChoice.read(runtime, precision, float_precision, threads=threads)
@@ -112,6 +112,7 @@ def preview(
             ),
             initial,
             controls,
+            say_tiles(bundle, print_line),
         )
         resources.callback(upscaler.close)
         loading.close()

@@ -63,6 +63,7 @@ from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file
 
 if TYPE_CHECKING:
+    from sr_edge.bundle import Bundle
     from sr_edge.camera import (
         EventLog,
         FrameUpscaler,
@@ -139,7 +140,7 @@ def stream(
     from sr_edge.camera.sources.wrappers import CheckedSource
     from sr_edge.cli.output import result_on_stdout, stage_on_stderr
     from sr_edge.cli.run.stream_display import Display, StreamTitle
-    from sr_edge.model_sources import EngineChoice
+    from sr_edge.model_sources import EngineChoice, say_tiles
 
     requested_policy = Policy.parse(policy) if policy is not None else None
     routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
@@ -162,7 +163,7 @@ def stream(
         loading = resources.enter_context(ExitStack())
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         engines = _Engines(resources, EngineChoice.read(runtime, precision, float_precision, device, threads, slots))
-        session = engines.open(model, tile, input_range, channel_order)
+        bundle, session = engines.open(model, tile, input_range, channel_order)
         fallback_session = routing.fallback_session(engines)
         loading.close()
         loading.enter_context(stage_on_stderr(f"opening {without_secrets(source)}"))
@@ -170,7 +171,7 @@ def stream(
         loading.close()
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
-        upscaler = frame_upscaler_for(session, used_policy, controls)
+        upscaler = frame_upscaler_for(session, used_policy, controls, say_tiles(bundle, display.show_event))
         title = StreamTitle(session.spec, used_policy)
 
         def check_frame(frame: VideoFrame) -> None:
@@ -214,7 +215,7 @@ class _Routing:
     max_latency_ms: float | None
 
     def fallback_session(self, engines: _Engines) -> Session | None:
-        return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
+        return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))[1]
 
     def options(self, policy: Policy, fallback_session: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
         from sr_edge.camera import LoopOptions
@@ -254,13 +255,13 @@ class _Engines:
 
     def open(
         self, model: Path, tile: str | None = None, input_range: str = AUTO, channel_order: str = "rgb"
-    ) -> Session:
+    ) -> tuple[Bundle, Session]:
         from sr_edge.model_sources import open_engine
 
         bundle = self.resources.enter_context(opened_model(model, tile, input_range, channel_order))
         session = self.resources.enter_context(open_engine(bundle, chosen_engine(bundle, self.choice)))
         session.measure(runs=1, warm_up=0)  # the first tile is slow in most runtimes
-        return session
+        return bundle, session
 
 
 def _run(

@@ -41,6 +41,7 @@ from sr_edge.cli.run.upscale_video import (
     run_video_job,
     video_summary,
 )
+from sr_edge.cli.terminal import print_line
 from sr_edge.errors import FrameError
 from sr_edge.files.whole_file import require_output, require_output_file
 
@@ -144,7 +145,7 @@ def upscale(
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show, ExitStack() as loading:
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
-        from sr_edge.model_sources import EngineChoice, open_engine
+        from sr_edge.model_sources import EngineChoice, open_engine, say_tiles
         from sr_edge.upscaler import Upscaler
 
         choice = EngineChoice.read(
@@ -159,9 +160,12 @@ def upscale(
                 progress = loading.enter_context(progress_on_stderr())
                 started = time.perf_counter()
                 if job is not None:
-                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
+                    on_tiles = say_tiles(opened, print_line)
+                    result = run_video_job(job, session, overlap, controls, progress, on_tiles)
+                    outcome = _video_outcome(job, result)
                 else:
-                    upscaler = Upscaler(session, overlap, controls)
+                    on_tiles = say_tiles(opened, print_line, suggests_frame=False)
+                    upscaler = Upscaler(session, overlap, controls, on_tiles=on_tiles)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
                 seconds = time.perf_counter() - started
                 loading.close()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sr_edge.controls import Controls
     from sr_edge.runtimes import Session
     from sr_edge.spec import StageProgress
+    from sr_edge.upscaler import OnTiles
 
 
 Choice = TypeVar("Choice", bound=Enum)
@@ -116,13 +117,18 @@ def _print_note(note: str) -> None:
 
 
 def run_video_job(
-    job: VideoJob, session: Session, overlap_px: int | None, controls: Controls, progress: StageProgress
+    job: VideoJob,
+    session: Session,
+    overlap_px: int | None,
+    controls: Controls,
+    progress: StageProgress,
+    on_tiles: OnTiles,
 ) -> VideoResult:
     """Upscales the video; if that is interrupted, reports how many frames are kept."""
     from sr_edge.camera.file.job import upscale_video
     from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 
-    upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls)
+    upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls, on_tiles)
     name = job.probe.path.name
     with _reporting_kept_frames(job.target):
         return upscale_video(job, upscaler, lambda done, total: progress(name, done, total), on_event=_print_note)
