@@ -155,11 +155,12 @@ def with_recommendation(bundle: Bundle, report: BenchReport, options: OpenOption
     max_drop_db = own[0].max_drop_db if own else DEFAULT_MAX_DROP_DB
     advice = recommend(report, max_drop_db, bundle.path, options.threads)
     engines = recommended_engines(report, advice, max_drop_db, "bench", options.threads)
-    engines = with_tile_times(bundle, engines, report.rounds, no_progress)
     report = replace(report, recommended=engines)
     obstacle = _why_not_kept(bundle, report, options, advice)
     if obstacle:
         return report, f"not kept as the default of --precision auto: {obstacle}"
+    engines = with_tile_times(bundle, engines, report.rounds, no_progress)
+    report = replace(report, recommended=engines)
     try:
         store_recommendations(bundle.manifest, engines)
     except OSError as error:

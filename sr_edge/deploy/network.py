@@ -235,14 +235,14 @@ def _measured(
             progress=progress,
             patches=[held.patch for held in held_out],
         )
+        advice = recommend(bench, plan.max_drop_db, out, plan.threads)
+        engines = recommended_engines(bench, advice, plan.max_drop_db, "deploy", plan.threads)
+        engines = with_tile_times(bundle, engines, plan.rounds, progress)
     except BaseException:
         write_bundle(out, built.manifest, staging)
         raise
     if plan.hr:
         bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
-    advice = recommend(bench, plan.max_drop_db, out, plan.threads)
-    engines = recommended_engines(bench, advice, plan.max_drop_db, "deploy", plan.threads)
-    engines = with_tile_times(bundle, engines, plan.rounds, progress)
     manifest = replace(built.manifest, recommendations=engines)
     write_bundle(out, manifest, staging)
     return _Measured(manifest, replace(bench, recommended=engines), advice)

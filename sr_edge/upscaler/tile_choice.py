@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,9 @@ from sr_edge.errors import TileError
 from sr_edge.runtimes.session import SessionSpec
 from sr_edge.spec import TileSpec
 from sr_edge.tiling import TilePlan, plan_tiles
+
+EQUAL_TIME_RATIO = 1.1
+"""Times within this ratio count as equal, and then the fewest pixels decide: cutting and blending are not timed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class TileChoice:
     """The tiles of a frame, and the other tile sizes that the session has.
 
     Attributes:
-        chosen: The tiles of least time or, where times were not measured, of the fewest pixels.
+        chosen: The tiles of least time or, where times are equal or were not measured, of the fewest pixels.
         others: The other sizes, the best one first.
     """
 
@@ -58,7 +62,8 @@ class TileChoice:
         text = f"tile {self.plan.tile}: {count}, {self.chosen.cost}"
         for other in self.others:
             tiles = f"{other.plan.tiles} tile{'s' * (other.plan.tiles > 1)}"
-            text += f"; {other.plan.tile} would need {tiles}, {other.cost}"
+            is_shorter = self.chosen.time_ms is not None and _cost(other) < self.chosen.time_ms
+            text += f"; {other.plan.tile} would need {tiles}, {other.cost}{', which counts as equal' if is_shorter else ''}"
         return text + ("" if self.chosen.time_ms is not None or not self.others else " (not measured here yet)")
 
 
@@ -94,7 +99,10 @@ def _chosen(
     except TileError:
         if not options:
             raise
-    best, *others = sorted(options, key=_cost)
+    equal = EQUAL_TIME_RATIO * min(map(_cost, options)) if is_measured else 0.0
+    best, *others = sorted(
+        options, key=lambda option: (option.pixels if _cost(option) <= equal else math.inf, _cost(option))
+    )
     return TileChoice(best, tuple(others))
 
 

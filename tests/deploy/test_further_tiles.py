@@ -183,6 +183,19 @@ def test_times_of_both_tiles_are_kept_with_what_is_recommended(bundle: Bundle) -
         assert session.spec.tile_times == engines[0].tile_times
 
 
+def test_a_bundle_whose_timing_is_interrupted_is_complete(pictures: Path, tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "timing tiles":
+            raise KeyboardInterrupt
+
+    plan = plan_for(MAIN, "52x36", precisions=(FP32,), runtimes=("onnxruntime",))
+    with pytest.raises(KeyboardInterrupt):
+        deploy_network(load_model("convnet-tiny", 2), pictures, tmp_path / "tiny.sredge", plan, interrupt)
+    with open_bundle(tmp_path / "tiny.sredge") as opened:
+        opened.verify()
+        assert opened.manifest.tiles == (MAIN, FITTED) and not opened.manifest.recommendations
+
+
 def test_networks_with_masks_for_their_size_are_exported_again(pictures: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     config = SwinConfig(12, (2,), 2, 8, 2, Upsampler.PIXELSHUFFLE_DIRECT)

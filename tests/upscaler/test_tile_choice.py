@@ -29,7 +29,9 @@ def spec_of(*tiles: TileSpec, times: Sequence[float] = ()) -> SessionSpec:
     return replace(SlottedSession().spec, tile=tiles[0], tiles=tiles, tile_times=tile_times)
 
 
-@pytest.mark.parametrize(("times", "chosen"), [((6.5, 20.0), WIDE), ((2.4, 20.0), SQUARE), ((), WIDE), ((1.0,), WIDE)])
+@pytest.mark.parametrize(
+    ("times", "chosen"), [((6.5, 20.0), WIDE), ((2.2, 20.0), SQUARE), ((2.4, 20.0), WIDE), ((), WIDE), ((1.0,), WIDE)]
+)
 def test_the_least_time_or_else_the_fewest_pixels(times: Sequence[float], chosen: TileSpec) -> None:
     choice = choose_tiles(spec_of(SQUARE, WIDE, times=times), 180, 320, 8)
     assert choice.plan.tile == chosen
