@@ -52,7 +52,7 @@ def write_clip(path: Path, width: int, height: int, frames: int) -> None:
 
 def run_plain_loop(graph: Path, clip: Path, out: Path) -> None:
     """Decodes, upscales and encodes frame by frame, with the libraries alone."""
-    import openvino
+    import openvino  # type: ignore[import-untyped]
 
     compiled = openvino.Core().compile_model(str(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with av.open(str(clip)) as source, av.open(str(out), "w") as target:
@@ -83,12 +83,17 @@ def deploy(out: Path, *further: str) -> Path:
         "-o",
         str(out),
     ]
-    subprocess.run([*command, "--runtimes", "openvino", "--no-memory", *further], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "--runtimes", "openvino", "--no-memory", *further],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     return out
 
 
 def upscale_command(bundle: Path, clip: Path, out: Path, precision: str) -> list[str]:
-    options = ["--runtime", "openvino", "--precision", precision, "--codec", "libx264", "--crf", CRF, "--no-resume"]
+    options = ["--runtime", "openvino", "--precision", precision, "--codec", "h264", "--crf", CRF, "--no-resume"]
     return [sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(clip), str(out), *options]
 
 

@@ -63,8 +63,10 @@ class TileChoice:
         for other in self.others:
             tiles = f"{other.plan.tiles} tile{'s' * (other.plan.tiles > 1)}"
             is_shorter = self.chosen.time_ms is not None and _cost(other) < self.chosen.time_ms
-            text += f"; {other.plan.tile} would need {tiles}, {other.cost}{', which counts as equal' if is_shorter else ''}"
-        return text + ("" if self.chosen.time_ms is not None or not self.others else " (not measured here yet)")
+            text += f"; {other.plan.tile} would need {tiles}, {other.cost}"
+            text += ", which counts as equal" if is_shorter else ""
+        is_untimed = self.chosen.time_ms is None and self.others
+        return f"{text} (not timed here in this precision)" if is_untimed else text
 
 
 def choose_tiles(spec: SessionSpec, height: int, width: int, overlap_px: int) -> TileChoice:

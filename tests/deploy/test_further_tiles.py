@@ -179,8 +179,9 @@ def test_a_session_takes_both_tiles(bundle: Bundle) -> None:
 def test_times_of_both_tiles_are_kept_with_what_is_recommended(bundle: Bundle) -> None:
     engines = bundle.manifest.recommendations
     assert engines and all([each.tile for each in engine.tile_times] == [MAIN, FITTED] for engine in engines)
-    with open_frame_session(bundle, precision=engines[0].precision, runtime=engines[0].runtime) as session:
-        assert session.spec.tile_times == engines[0].tile_times
+    best = engines[0]
+    with open_frame_session(bundle, best.runtime, best.precision, float_precision=best.float_precision) as session:
+        assert session.spec.tile_times == best.tile_times
 
 
 def test_a_bundle_whose_timing_is_interrupted_is_complete(pictures: Path, tmp_path: Path) -> None:
