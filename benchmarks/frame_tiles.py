@@ -1,4 +1,4 @@
-"""Frames/s of whole commands on one clip: tiles of 96x96, one tile that fits the frame, and a plain loop of libraries.
+"""Frames/s of whole commands on one clip: tiles of 96x96, the tile that fits the frame, and a plain loop.
 
     python benchmarks/frame_tiles.py                 # convnet-tiny x2, 320x180, five rounds
     python benchmarks/frame_tiles.py --rounds 1 --frames 30 --json frame_tiles.json
@@ -92,6 +92,24 @@ def deploy(out: Path, *further: str) -> Path:
     return out
 
 
+def export(out: Path, tile: str) -> Path:
+    command = [
+        sys.executable,
+        "-m",
+        "sr_edge",
+        "export",
+        "convnet-tiny",
+        "--scale",
+        "2",
+        "--tile",
+        tile,
+        "-o",
+        str(out),
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return out
+
+
 def upscale_command(bundle: Path, clip: Path, out: Path, precision: str) -> list[str]:
     options = ["--runtime", "openvino", "--precision", precision, "--codec", "h264", "--crf", CRF, "--no-resume"]
     return [sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(clip), str(out), *options]
@@ -137,9 +155,8 @@ def main() -> None:
         clip, out = folder / "clip.mp4", folder / "out.mp4"
         write_clip(clip, width, height, args.frames)
         tiled, fitted = deploy(folder / "tiles.sredge"), deploy(folder / "fitted.sredge", "--frame", args.size)
-        graph = fitted / f"{height}x{width}" / "model.onnx"
-        if not graph.is_file():
-            raise SystemExit(f"the tile that was chosen for {args.size} is not the whole frame; choose another size")
+        graph = export(folder / "whole.onnx", f"{height}x{width}")
+        print("fitted:", ", ".join(path.name for path in fitted.iterdir() if path.is_dir() and path.name != "golden"))
         commands = {
             "tiles": upscale_command(tiled, clip, out, "fp32"),
             "fitted": upscale_command(fitted, clip, out, "fp32"),

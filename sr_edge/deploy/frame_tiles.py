@@ -18,6 +18,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.runtimes import SessionRequest, Spread, measure_interleaved, measure_memory, open_request
 from sr_edge.spec import ModelCard, Precision, StageProgress, TileSpec
 from sr_edge.tiling import plan_tiles
+from sr_edge.upscaler.tile_choice import EQUAL_TIME_RATIO
 
 STAGE = "choosing the tile of frames"
 MAX_TILE_PIXELS = 1 << 22
@@ -310,12 +311,12 @@ def _exported(
 def _fastest(
     tiles: Sequence[TileSpec], times_ms: Mapping[TileSpec, Sequence[float]], frame: FrameSize, card: ModelCard
 ) -> TileSpec:
-    """The first tile, unless another was faster for whole frames in three of four rounds, which noise is not."""
+    """The first tile, unless another was clearly faster for whole frames in three of four rounds."""
     chosen, *others = tiles
     for tile in others if times_ms else ():
         counts = _count(frame, tile, card) / _count(frame, chosen, card)
         ratios = [counts * own / best for own, best in zip(times_ms[tile], times_ms[chosen], strict=True)]
-        if Spread.of(ratios).high < 1.0:
+        if Spread.of(ratios).high * EQUAL_TIME_RATIO < 1.0:
             chosen = tile
     return chosen
 
