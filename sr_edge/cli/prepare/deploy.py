@@ -93,8 +93,8 @@ FrameOption = Annotated[
     typer.Option(
         "--frame",
         metavar="WIDTHxHEIGHT",
-        help="Size of the frames of a camera or video, for which the bundle also gets graphs of a tile that fits. It is "
-        "width first, whereas tiles are height first: 320x180 gives a tile of 180x320. Repeatable.",
+        help="Size of the frames of a camera or video, for which the bundle also gets graphs of a tile that fits. It "
+        "is width first, whereas tiles are height first: 320x180 gives a tile of 180x320. Repeatable.",
         show_default=False,
     ),
 ]
