@@ -181,8 +181,8 @@ def time_in_turn(
     """Opens the graphs and runs them in turn, A B A B, after one run of each that is not counted.
 
     Args:
-        graphs: The graphs; without the first one nothing is timed, and from the third on those for which no time is
-            left are not opened.
+        graphs: The graphs; without the first one nothing is timed. From the third on, a graph is not opened if it would
+            leave no time for MIN_ROUNDS rounds of all.
         open_graph: Opens one of them.
         budget_s: Seconds that opening and timing may take.
         clock: Returns the time in seconds.
@@ -194,13 +194,18 @@ def time_in_turn(
     failures: dict[Passes, str] = {}
     with ExitStack() as stack:
         runs: dict[Passes, Run] = {}
+        round_s = 0.0
         for passes in graphs:
-            if len(runs) > 1 and clock() - started > OPENING_SHARE * budget_s:
+            spent_s = clock() - started
+            if len(runs) > 1 and spent_s > OPENING_SHARE * budget_s:
                 failures[passes] = "not timed, since opening the other graphs took too long"
+                continue
+            if len(runs) > 1 and spent_s + MIN_ROUNDS * round_s * (len(runs) + 1) / len(runs) > budget_s:
+                failures[passes] = f"not timed, since {MIN_ROUNDS} rounds with this graph, too, would take too long"
                 continue
             try:
                 runs[passes] = stack.enter_context(open_graph(passes))
-                runs[passes]()
+                round_s += sum(runs[passes]()) / 1e3
             except SrEdgeError as error:
                 runs.pop(passes, None)
                 if not runs and isinstance(error, PrecisionUnavailable):

@@ -173,6 +173,15 @@ def test_graphs_that_take_too_long_to_open_are_left_out() -> None:
     assert len(decision.remarks) == 1
 
 
+def test_graphs_that_leave_no_time_for_rounds_of_all_are_left_out() -> None:
+    """Six rounds of two graphs take 12 s, of three 18 s, which is too much after they were opened and run once."""
+    machine = Machine({PLAIN: [800.0], FOLDED: [1000.0], FIRST: [1000.0]})
+    decision = decide(candidates(FIRST), machine.open, 15.0, machine.clock)
+    assert FIRST not in machine.opened
+    assert decision.passes == PLAIN
+    assert decision.rounds >= MIN_ROUNDS
+
+
 def test_a_graph_that_the_runtime_refuses_is_left_out_and_named() -> None:
     machine = Machine(
         {PLAIN: [20.0], FOLDED: [16.0], SPLIT: [10.0]}, refused={FIRST: EngineError("no kernel for this Split")}
