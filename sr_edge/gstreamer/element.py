@@ -9,6 +9,7 @@ elements upstream continue while the network runs, and the network continues whi
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,14 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         "live source, otherwise block",
     )
 
+    rate = GObject.Property(
+        type=str,
+        default="",
+        nick="Rate",
+        blurb="Frames per second for video whose caps have no frame rate (0/1), for example 30 or 30000/1001; empty: "
+        "none",
+    )
+
     def __init__(self) -> None:
         super().__init__()
         self._reset()
@@ -172,6 +181,18 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         return NetworkSettings(
             self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads
         )
+
+    def own_rate(self) -> Fraction | None:
+        """Parses the property `rate`.
+
+        Raises:
+            StreamError: It is no frame rate.
+        """
+        if not self.rate:
+            return None
+        from sr_edge.camera.sources.ffmpeg import frame_rate
+
+        return frame_rate(self.rate)
 
     def on_engine(self, text: str) -> None:
         self._engine = text

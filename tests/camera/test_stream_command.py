@@ -13,11 +13,14 @@ import sys
 import termios
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
+from sr_edge.camera.media.codecs import CodecVerdict
 from sr_edge.camera.pipeline.statistics import StreamReport, StreamStatistics
 from sr_edge.cli.run.stream_display import live_line, summary
 from sr_edge.runtimes.measure.sensors import Readings
@@ -221,7 +224,14 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "out.mp4", "--pixel-format", "rgb24"), ("rgb24", "libx264", "--pixel-format yuv420p")),
     (("gst:videotestsrc", "null", "--deinterlace"), ("--deinterlace", "gst:videotestsrc")),
     (("CLIP", "null", "--rate", "0"), ("'0'", "30000/1001")),
-    (("CLIP", "null", "--rate", "10"), ("(10)", "p%04d.png", "clip.mp4")),
+    (("CLIP", "null", "--rate", "10"), (" 10 ", " 30,", "clip.mp4")),
+    (("test:64x48@30", "null", "--rate", "10"), ("--rate 10", "test:64x48@30")),
+    (("CLIP", "out.mp4", "--timecode"), ("--timecode", "live", "clip.mp4")),
+    (("test:64x48@30", "null", "--timecode"), ("--timecode", ".mp4, .mov, .mkv")),
+    (("CLIP", "null", "--decoder", "hevc"), ("clip.mp4", "h264", "hevc")),
+    (("CLIP", "null", "--decoder", "h264_nosuch"), ("decoder h264_nosuch",)),
+    (("-", "null", "--raw", "nv12:4x4@30", "--decoder", "h264"), ("--decoder", " - ")),
+    (("CLIP", "out.mp4", "--codec", "mpeg4", "--encode", "crf=18"), ("mpeg4", "crf")),
     (("CLIP", "out.mp4", "--codec", "h266"), ("encoder h266", "libx264", "libx265")),
     (("CLIP", "out.mp4", "--encode", "crff=20"), ("libx264", "crff")),
     (("CLIP", "rtsp://127.0.0.1:1/x"), ("rtsp://127.0.0.1:1/x: Connection refused",)),
@@ -285,6 +295,31 @@ def test_a_scale_that_the_sink_does_not_support_is_refused_before_the_model_runs
         assert not (tmp_path / "out.mp4").exists()
     else:
         assert (done.code, stages["infer"]["count"]) == (0, 2), done.stderr
+
+
+def test_a_hardware_encoder_that_does_not_work_is_refused_before_the_model_runs(
+    sr_edge: SrEdge, bundle: Path, clip: Path, tmp_path: Path, absent_encoder: CodecVerdict
+) -> None:
+    figures = tmp_path / "figures.json"
+    out = tmp_path / "out.mp4"
+    done = sr_edge("stream", bundle, clip, out, *ON, "--codec", absent_encoder.name, "--stats-json", figures)
+    assert (done.code, done.stdout) == (1, "")
+    assert absent_encoder.name in done.error and absent_encoder.reason in done.error
+    assert "infer" not in json.loads(figures.read_text(encoding="utf-8"))["stages"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_recording_with_codec_decoder_and_timecode(sr_edge: SrEdge, bundle: Path, clip: Path, tmp_path: Path) -> None:
+    out, before = tmp_path / "out.mkv", datetime.now(timezone.utc)
+    options = ("--pace", "--policy", "block", "--decoder", "h264", "--codec", "mpeg4", "--timecode")
+    done = sr_edge("stream", bundle, clip, out, *ON, *options)
+    assert done.code == 0, done.stderr
+    with av.open(out) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+        created = datetime.fromisoformat(container.metadata["creation_time"].replace("Z", "+00:00"))
+        timecode = container.streams.video[0].metadata["TIMECODE"]
+    assert before - timedelta(milliseconds=1) <= created <= datetime.now(timezone.utc)
+    assert timecode.rpartition(":")[0] == f"{created:%H:%M:%S}"
 
 
 def test_a_model_that_hangs_does_not_keep_the_process(bundle: Path, tmp_path: Path) -> None:

@@ -189,6 +189,32 @@ def test_every_frame_of_a_file_is_upscaled(gstreamer: GStreamer, sredge: str) ->
     assert outcome["engine"].startswith("onnxruntime fp32: ")
 
 
+WITHOUT_TIMES = f"fakesrc num-buffers=4 sizetype=fixed sizemax={64 * 48 * 3} ! {SMALL},framerate=0/1 !"
+"""Frames whose caps have no rate, and without timestamps."""
+
+
+def test_a_rate_of_its_own_for_video_without_one(gstreamer: GStreamer, sredge: str) -> None:
+    outcome = gstreamer.run_application(WITHOUT_TIMES, sredge, "rate=25/2 ! fakesink name=end")
+    assert (outcome["error"], outcome["frames-out"]) == ("", 4)
+    assert "framerate=(fraction)25/2" in outcome["caps"]["sink"]
+    assert outcome["pts"]["sink"] == [80_000_000 * number for number in range(4)]
+
+
+def test_without_a_rate_of_its_own_the_caps_stay_as_they_are(gstreamer: GStreamer, sredge: str) -> None:
+    outcome = gstreamer.run_application(WITHOUT_TIMES, sredge, "! fakesink name=end")
+    assert (outcome["error"], outcome["frames-out"]) == ("", 4)
+    assert "framerate=(fraction)0/1" in outcome["caps"]["sink"]
+
+
+@pytest.mark.parametrize(("rate", "named"), [("10", "30"), ("0", "30000/1001"), ("fast", "30000/1001")])
+def test_a_rate_for_video_that_has_one_or_that_is_none(
+    gstreamer: GStreamer, sredge: str, rate: str, named: str
+) -> None:
+    source = f"videotestsrc num-buffers=4 ! {SMALL},framerate=30/1 !"
+    outcome = gstreamer.run_application(source, sredge, f"rate={rate} ! fakesink")
+    assert rate in outcome["error"] and named in outcome["error"]
+
+
 @pytest.mark.parametrize("policy", ["", "policy=drop-late:1"])
 def test_dropped_frames_are_counted(policy: str, gstreamer: GStreamer, sredge: str, tmp_path: Path) -> None:
     """No network here upscales 1000 frames per second."""

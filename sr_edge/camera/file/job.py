@@ -246,6 +246,12 @@ def _planned_notes(job: VideoJob) -> Iterator[str]:
         yield probe.decoded_format.note
     if probe.format.is_rgb:
         yield f"the RGB pixels are converted to {encoding.format}, BT.709"
+    if "crf" not in encoding.options and "b" in encoding.options and "b" not in job.settings.encoder_options:
+        megabits = int(encoding.options["b"]) / 1e6
+        yield (
+            f"{encoding.encoder} has no known quality level and encodes at {megabits:.1f} Mbit/s; --encode b=8M, for "
+            "example, chooses another bit rate"
+        )
     if ALPHA in probe.declared:
         yield "its alpha channel is left out"
     if probe.interlacing and not job.settings.is_deinterlaced:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,11 +28,11 @@ from typing import Any
 import av
 
 from sr_edge.bundle import sha256_of
-from sr_edge.camera.file.encoding import VideoFileEncoding
+from sr_edge.camera.file.encoding import SEGMENT_CONTAINER, VideoFileEncoding
 from sr_edge.camera.file.reader import ReadSummary
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted
-from sr_edge.camera.media.encoder_settings import scheduling_kept
+from sr_edge.camera.media.encoder_settings import open_encoder
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.errors import StreamError, UsageError
@@ -328,7 +327,7 @@ def _encode(
     encoded_pts: list[int] = []
     timescale = str(encoding.time_base.denominator)
     options = {"fflags": "+bitexact", "video_track_timescale": timescale, "movie_timescale": timescale}
-    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
+    with av.open(f"file:{path}", "w", format=SEGMENT_CONTAINER, options=options) as container:
         stream = _add_video_stream(container, encoding, segment_frames)
 
         def encode(av_frame: av.VideoFrame | None) -> None:
@@ -375,12 +374,9 @@ def _add_video_stream(container: Any, encoding: VideoFileEncoding, segment_frame
     context.thread_count, context.gop_size = encoding.threads, segment_frames
     context.color_range, context.colorspace = int(encoding.colour.range), encoding.colour.matrix
     context.color_primaries, context.color_trc = encoding.colour.primaries, encoding.colour.transfer
-    if encoding.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr without asking FFmpeg
     if encoding.sample_aspect_ratio is not None:
         context.sample_aspect_ratio = encoding.sample_aspect_ratio
     if encoding.display_matrix is not None:
         stream.set_display_matrix(encoding.display_matrix)
-    with scheduling_kept():
-        context.open()
+    open_encoder(context)
     return stream

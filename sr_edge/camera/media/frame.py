@@ -141,6 +141,8 @@ class VideoFrame:
         captured_ns: when the frame was complete in this process, by `time.monotonic_ns`; 0 means when it reached the
             pipeline.
         sequence: the number of the frame in its source, from 0; a gap is a frame that was lost or dropped.
+        captured_utc_ns: when the frame was captured by the clock of its camera, in nanoseconds since 1970 UTC; 0 if the
+            camera does not say.
 
     Raises:
         FrameError: the planes do not match the pixel format, or there is no pixel.
@@ -153,6 +155,7 @@ class VideoFrame:
     time_base: Fraction = Fraction(1, 90_000)
     captured_ns: int = 0
     sequence: int = 0
+    captured_utc_ns: int = 0
 
     def __post_init__(self) -> None:
         take_names(self, format=PixelFormat)

@@ -27,7 +27,7 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import DecoderOption, DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
 from sr_edge.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def preview(
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     deinterlace: DeinterlaceOption = False,
+    decoder: DecoderOption = None,
     open_timeout_s: OpenTimeoutOption = 10.0,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
@@ -115,7 +116,9 @@ def preview(
         )
         resources.callback(upscaler.close)
         loading.close()
-        options = SourceOptions(ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s)
+        options = SourceOptions(
+            ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s, decoder=decoder
+        )
         frame_source = _preview_source(source, options, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)

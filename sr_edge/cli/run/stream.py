@@ -35,6 +35,7 @@ from sr_edge.cli.options import (
 )
 from sr_edge.cli.run.stream_options import (
     CodecOption,
+    DecoderOption,
     DeinterlaceOption,
     DurationOption,
     EncodeOption,
@@ -54,6 +55,7 @@ from sr_edge.cli.run.stream_options import (
     SlotsOption,
     SourceArgument,
     StatsJsonOption,
+    TimecodeOption,
     VerboseOption,
     parse_pixel_format,
     read_pairs,
@@ -104,6 +106,8 @@ def stream(
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
+    decoder: DecoderOption = None,
+    timecode: TimecodeOption = False,
     pixel_format: PixelFormatOption = "",
     open_timeout_s: OpenTimeoutOption = 10.0,
     give_up_s: GiveUpOption = None,
@@ -154,9 +158,15 @@ def stream(
         give_up_s=give_up_s,
         is_deinterlaced=deinterlace,
         on_event=event_log.record,
+        decoder=decoder,
     )
     sink_options = SinkOptions(
-        codec, read_pairs(encode), parse_pixel_format(pixel_format), give_up_s, on_event=event_log.record
+        codec,
+        read_pairs(encode),
+        parse_pixel_format(pixel_format),
+        give_up_s,
+        on_event=event_log.record,
+        has_timecode=timecode,
     )
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
         loading = resources.enter_context(ExitStack())
@@ -235,7 +245,7 @@ class _Routing:
         from sr_edge.camera.sinks.open import require_encodable
 
         area = self.region or frame
-        require_encodable(sink, sink_options, frame.format, scale * area.width, scale * area.height)
+        require_encodable(sink, sink_options, frame.format, scale * area.width, scale * area.height, frame.colour)
 
     def _fallback_upscaler(self, policy: Policy, session: Session | None, scale: int) -> FrameUpscaler | None:
         from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for

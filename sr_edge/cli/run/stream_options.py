@@ -108,7 +108,27 @@ RawOption = Annotated[
 ]
 RateOption = Annotated[
     str | None,
-    typer.Option(help="Frame rate of a folder or numbered sequence of images. Default: 30.", show_default=False),
+    typer.Option(
+        help="Frame rate of a source that gives none: a folder or numbered sequence of images, where the default is "
+        "30, a camera without a rate, or MJPEG over HTTP.",
+        show_default=False,
+    ),
+]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="FFmpeg's name of the decoder, for example h264_cuvid or h264_v4l2m2m. It is used or refused, never "
+        "replaced. Default: FFmpeg's own choice, in software.",
+        show_default=False,
+    ),
+]
+TimecodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--timecode",
+        help="Store when the first frame of a live source was captured (UTC) in the recorded .mp4, .mov or .mkv file.",
+    ),
 ]
 DeinterlaceOption = Annotated[
     bool,
@@ -134,7 +154,13 @@ ReadOption = Annotated[
         show_default=False,
     ),
 ]
-CodecOption = Annotated[str, typer.Option(help="FFmpeg's name of the video encoder.")]
+CodecOption = Annotated[
+    str,
+    typer.Option(
+        help="FFmpeg's name of the video encoder, for example libx265 or h264_nvenc. It is used or refused, never "
+        "replaced."
+    ),
+]
 EncodeOption = Annotated[
     Pairs,
     typer.Option(

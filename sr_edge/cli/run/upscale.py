@@ -32,7 +32,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption
+from sr_edge.cli.run.stream_options import DeinterlaceOption, EncodeOption, PixelFormatOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -93,8 +93,9 @@ FramesOption = Annotated[
 CodecOption = Annotated[
     str,
     typer.Option(
-        metavar="h264|h265|vp9|av1",
-        help="Codec of the video. Default: chosen by bit depth and container.",
+        metavar="h264|h265|vp9|av1|ENCODER",
+        help="Codec of the video, or FFmpeg's name of an encoder, for example h264_nvenc. "
+        "Default: chosen by bit depth and container.",
         show_default=False,
     ),
 ]
@@ -121,13 +122,14 @@ def upscale(
     frames: FramesOption = "",
     codec: CodecOption = "",
     crf: CrfOption = None,
+    encode: EncodeOption = [],  # noqa: B006  # typer copies it; it wants a list here
     pixel_format: PixelFormatOption = "",
     deinterlace: DeinterlaceOption = False,
     copy: CopyOption = "all",
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
-    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    settings: SettingsOption = [],  # noqa: B006
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
@@ -138,7 +140,7 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
-    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
+    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace, tuple(encode))
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)

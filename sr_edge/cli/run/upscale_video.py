@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sr_edge.cli.run.stream_options import parse_pixel_format
+from sr_edge.cli.run.stream_options import parse_pixel_format, read_pairs
 from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UnknownNameError, UsageError
 
@@ -38,6 +38,7 @@ class VideoArguments:
     copy: str = "all"
     pixel_format: str = ""
     deinterlace: bool = False
+    encode: tuple[str, ...] = ()
 
     def settings(self, resume: bool) -> VideoSettings:
         """Parses the options; raises UsageError for invalid values."""
@@ -45,18 +46,18 @@ class VideoArguments:
             ALL_FRAMES,
             FrameRange,
             StreamSelection,
-            VideoCodec,
             VideoSettings,
         )
 
         return VideoSettings(
-            codec=_parsed_choice("codec", VideoCodec, self.codec) if self.codec else None,
+            codec=self.codec or None,
             crf=self.crf,
             pixel_format=parse_pixel_format(self.pixel_format),
             is_deinterlaced=self.deinterlace,
             frames=FrameRange.parse(self.frames) if self.frames else ALL_FRAMES,
             copied_streams=_parsed_choice("choice of streams", StreamSelection, self.copy),
             resume=resume,
+            encoder_options=read_pairs(list(self.encode)),
         )
 
 
@@ -89,8 +90,8 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
         return True
     if arguments != VideoArguments():
         raise UsageError(
-            f"--frames, --codec, --crf, --pixel-format, --deinterlace and --copy apply to videos only, and {source} is "
-            "not a video",
+            "--frames, --codec, --crf, --encode, --pixel-format, --deinterlace and --copy apply to videos only, and "
+            f"{source} is not a video",
             found=source,
             wanted="a video file",
             remedy="leave them out",

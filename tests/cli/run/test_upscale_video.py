@@ -105,10 +105,22 @@ def test_codec_and_quality(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> Non
     assert (tmp_path / "12.mkv").stat().st_size > (tmp_path / "40.mkv").stat().st_size
 
 
+def test_an_encoder_by_its_name_with_an_option(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source, out = shoot(tmp_path / "in.mp4", Film(range(12), Fraction(1, 30))), tmp_path / "out.mp4"
+    done = sr_edge("upscale", bundle, source, out, "--codec", "mpeg4", "--encode", "b=300k", "--json", *ON)
+    assert done.code == 0, done.stderr
+    video = json.loads(done.stdout)["video"]
+    assert (video["encoder"], video["notes"]) == ("mpeg4", [])
+    assert pts_of(out) == pts_of(source)
+
+
 @pytest.mark.parametrize(
     ("options", "values"),
     [
         (("--codec", "divx"), ("'divx'", "h264, h265, vp9, av1")),
+        (("--codec", "libvorbis"), ("'libvorbis'", "h264, h265, vp9, av1")),
+        (("--codec", "prores_ks"), ("prores_ks", ".mp4")),
+        (("--encode", "crf"), ("'crf'", "NAME=VALUE")),
         (("--copy", "video"), ("'video'", "all, audio, none")),
         (("--frames", "10"), ("'10'", "FIRST:END")),
         (("--crf", "90"), ("--crf 90", "h264", "51")),
@@ -132,6 +144,7 @@ def test_values_that_are_refused(
         ("--frames", "1:2"),
         ("--codec", "h264"),
         ("--crf", "20"),
+        ("--encode", "crf=20"),
         ("--copy", "none"),
         ("--pixel-format", "yuv420p"),
         ("--deinterlace",),
