@@ -18,7 +18,6 @@ import onnx
 from sr_edge.export.graph.view import (
     GraphView,
     captured_tensors,
-    default_opset,
     integer_attribute,
     integers_attribute,
     view_graph,
@@ -26,7 +25,7 @@ from sr_edge.export.graph.view import (
 from sr_edge.export.passes.folding.linear_map import Array, LinearMap, grouped
 from sr_edge.export.passes.folding.operators import convolution_macs, is_linear, linear_map
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, leaving_old_opsets
 
 MAX_NODES = 64
 """Larger subgraphs between two nonlinearities are not searched as a whole."""
@@ -77,10 +76,9 @@ class _Fold:
         return self.macs - self.convolution.cost, len(self.nodes) - written
 
 
+@leaving_old_opsets
 def fold_linear_layers(model: onnx.ModelProto) -> PassResult:
     """Replaces subgraphs of convolutions, sums and constant factors by one convolution each, where that is cheaper."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     folds: list[_Fold] = []
     folded = model
     for _ in range(_MAX_ROUNDS):

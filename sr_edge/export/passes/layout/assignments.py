@@ -11,15 +11,14 @@ import math
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, default_opset, text_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, text_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, constant_shape, leaving_old_opsets
 
 
+@leaving_old_opsets
 def assignment_as_concat(model: onnx.ModelProto) -> PassResult:
     """Writes each ScatterND that replaces a range of one axis as Slice and Concat."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("ScatterND", "Concat", _replace)
 
 

@@ -15,28 +15,26 @@ from sr_edge.export.graph.view import (
     Constant,
     GraphView,
     captured_tensors,
-    default_opset,
     integer_attribute,
     view_graph,
 )
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.axis_rows import BROADCASTING, UNARY
 from sr_edge.export.passes.rewrites.edit import (
-    OLDEST_OPSET,
     GraphEdit,
     NodeChain,
     constant_integers,
     constant_shape,
+    leaving_old_opsets,
     set_attribute,
 )
 
 _CHANNELS = 1
 
 
+@leaving_old_opsets
 def split_outputs(model: onnx.ModelProto) -> PassResult:
     """Replaces a convolution whose output is split by convolutions of the parts."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     split, current = 0, model
     while step := _split_once(view_graph(current)):
         split, current = split + step[0], step[1]
