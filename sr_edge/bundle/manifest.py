@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from sr_edge.bundle.consistency import require_consistent
+from sr_edge.bundle.consistency import (
+    inconsistent,
+    require_card,
+    require_finite_numbers,
+    require_golden_values,
+    require_input_shape,
+    require_tile,
+)
 from sr_edge.bundle.plain import to_plain
 from sr_edge.bundle.recommendation import RecommendedEngine
 from sr_edge.errors import BundleError
@@ -264,7 +271,14 @@ class Manifest:
                 remedy="deploy again",
             )
         self._require_possible_files()
-        require_consistent(self)
+        require_finite_numbers(self, "manifest")
+        require_card(self.card)
+        require_tile(self.tile, self.card)
+        for artifact in self.artifacts:
+            require_input_shape(artifact.file, artifact.shape, self.tile, self.card)
+        self._require_files_for_all_runtimes()
+        for golden in self.golden:
+            require_golden_values(golden.output, golden.min_psnr_db, golden.controls, self.card)
 
     def _require_possible_files(self) -> None:
         """Raises BundleError if a path is the manifest's own, or a folder in the path of another file."""
@@ -278,6 +292,17 @@ class Manifest:
                 wanted="files beside the manifest",
                 remedy="deploy again",
             )
+
+    def _require_files_for_all_runtimes(self) -> None:
+        """Raises BundleError for a file of certain runtimes without one for all, as other runtimes would have none."""
+        for_all = [item.for_all_runtimes() for item in self.artifacts if not item.runtimes]
+        for item in self.artifacts:
+            if item.runtimes and item.for_all_runtimes() not in for_all:
+                raise inconsistent(
+                    f"{item.file} is for {', '.join(item.runtimes)} only, and no file of its kind is for all runtimes",
+                    item.runtimes,
+                    "a file of the same precision and frames for all runtimes",
+                )
 
     def with_sizes(self, folder: Path) -> Manifest:
         """A copy with the sizes of the listed files, as they are in `folder`."""
