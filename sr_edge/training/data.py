@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from sr_edge.errors import FrameError, TrainingError
-from sr_edge.frames import rgb_frame
+from sr_edge.frames import Uint8Frame, rgb_frame
 from sr_edge.image_files import read_picture, scan_folder
 from sr_edge.resize import crop_to_multiple
 from sr_edge.training.degradations import BICUBIC, Degradation
-from sr_edge.training.degradations.degradation import Frame
 
 SMALLEST_MEASURED_PX = 3
 """Smallest height and width of a low-resolution test image, whose border of one pixel is excluded from the PSNR."""
@@ -47,10 +46,10 @@ class Originals:
         pictures: names and images, HWC uint8 RGB; height and width are multiples of `scale`.
         scale: the scale of the network.
         skipped: the images that could not be used, with the reason.
-        not_images: the files that are no images.
+        not_images: the files that are not images.
     """
 
-    pictures: tuple[tuple[str, Frame], ...]
+    pictures: tuple[tuple[str, Uint8Frame], ...]
     scale: int
     skipped: tuple[str, ...] = ()
     not_images: tuple[Path, ...] = ()
@@ -71,7 +70,7 @@ class Originals:
             TrainingError: no image is usable (unreadable, or too small after downscaling), or they do not fit into
                 memory.
         """
-        pictures: list[tuple[str, Frame]] = []
+        pictures: list[tuple[str, Uint8Frame]] = []
         skipped: list[str] = []
         free_bytes, needed_bytes = psutil.virtual_memory().available, 0
         content = scan_folder(folder, recursive=True)
@@ -120,8 +119,8 @@ class ImagePair:
     """One test image, HWC uint8 RGB, and one low-resolution version of it."""
 
     name: str
-    hr: Frame
-    lr: Frame
+    hr: Uint8Frame
+    lr: Uint8Frame
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class PairSet:
         pairs: the pairs.
         scale: the scale of the network.
         skipped: the images that could not be used, with the reason.
-        not_images: the files that are no images.
+        not_images: the files that are not images.
     """
 
     pairs: tuple[ImagePair, ...]
@@ -213,7 +212,7 @@ class CropSource:
         top, left = (int(random.integers(length - patch_px + 1)) for length in (height, width))
         return _CropPlace(index, top, left, int(random.integers(4)), bool(random.integers(2)))
 
-    def _crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> tuple[Frame, Frame]:
+    def _crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> tuple[Uint8Frame, Uint8Frame]:
         scale = self.originals.scale
         hr = self.originals.pictures[place.index][1]
         rows, columns = (slice(first * scale, (first + patch_px) * scale) for first in (place.top, place.left))
@@ -221,10 +220,10 @@ class CropSource:
         lr = self._fixed_crop(place, patch_px) if fixed else self._drawn_crop(place, patch_px, random)
         return place.augmented(lr), place.augmented(hr[rows, columns])
 
-    def _fixed_crop(self, place: _CropPlace, patch_px: int) -> Frame:
+    def _fixed_crop(self, place: _CropPlace, patch_px: int) -> Uint8Frame:
         return self._fixed_lr_images[place.index][place.top :, place.left :][:patch_px, :patch_px]
 
-    def _drawn_crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> Frame:
+    def _drawn_crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> Uint8Frame:
         """Degrades the crop with its surroundings, so that it has no border effects."""
         scale, halo = self.originals.scale, self.degradation.halo_px
         top, left = (max(0, first - halo) for first in (place.top, place.left))
@@ -236,7 +235,7 @@ class CropSource:
         return degraded[place.top - top :, place.left - left :][:patch_px, :patch_px]
 
     @cached_property
-    def _fixed_lr_images(self) -> list[Frame]:
+    def _fixed_lr_images(self) -> list[Uint8Frame]:
         unused = np.random.default_rng(0)
         return [self.degradation.degrade(hr, self.originals.scale, unused) for _, hr in self.originals.pictures]
 
@@ -251,5 +250,5 @@ class _CropPlace:
     rotations: int
     flip: bool
 
-    def augmented(self, crop: Frame) -> Frame:
+    def augmented(self, crop: Uint8Frame) -> Uint8Frame:
         return np.rot90(crop[:, ::-1] if self.flip else crop, self.rotations)

@@ -107,7 +107,7 @@ def census(
         RuntimeUnavailable: it does not work here, or does not report layer times.
         PrecisionUnavailable: it cannot compute in that precision.
         EngineError: it cannot compile or run the graph.
-        ExportError: the file is no readable ONNX graph.
+        ExportError: the file is not a readable ONNX graph.
         UsageError: `runs` is below 1.
     """
     precision = member_of(Precision, precision, "precision")

@@ -54,7 +54,7 @@ def require_requested(request: SessionRequest, runtime: str, executed: Executed)
         f"{executed.ran}{detail}",
         found=executed.ran,
         wanted=request.precision,
-        remedy="choose another runtime or precision (in Python, allow_other_precision=True opens it all the same)",
+        remedy="choose another runtime or precision (in Python, allow_other_precision=True opens it anyway)",
     )
 
 
