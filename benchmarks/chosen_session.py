@@ -11,11 +11,12 @@ from types import TracebackType
 
 import numpy as np
 
+from sr_edge.controls import Controls
 from sr_edge.errors import TileError
 from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import Session, SessionSpec, StageTimes
-from sr_edge.runtimes.session import Controls, Latency
+from sr_edge.runtimes.session import Latency
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 SYNTHETIC_SLOTS = 2
