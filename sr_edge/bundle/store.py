@@ -13,15 +13,8 @@ from types import TracebackType
 
 from sr_edge.bundle.archive import MAX_UNPACKED_BYTES, Archive
 from sr_edge.bundle.consistency import require_printable, require_sizes
-from sr_edge.bundle.manifest import (
-    MANIFEST_NAME,
-    SCHEMA_VERSION,
-    Artifact,
-    ArtifactKind,
-    GoldenFrame,
-    Manifest,
-    require_inner_path,
-)
+from sr_edge.bundle.entries import Artifact, ArtifactKind, GoldenFrame, require_inner_path
+from sr_edge.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest
 from sr_edge.bundle.plain import Plain, from_plain
 from sr_edge.bundle.self_contained import require_self_contained_onnx
 from sr_edge.errors import BundleError

@@ -1,12 +1,13 @@
-"""Writes bundles atomically: a staging folder becomes a folder or an archive by a single rename."""
+"""Writes bundles atomically, by a single rename of a staging folder, and files of weights."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sr_edge.bundle.archive import contains_manifest, pack
 from sr_edge.bundle.consistency import printable_values
@@ -15,6 +16,9 @@ from sr_edge.bundle.plain import to_plain
 from sr_edge.bundle.store import FORMAT, Bundle
 from sr_edge.errors import BundleError
 from sr_edge.files.unfinished import unfinished_folder
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @contextmanager
@@ -102,3 +106,18 @@ def _require_replaceable(out: Path) -> None:
             wanted="a bundle",
             remedy="choose another output or remove it",
         )
+
+
+def write_weights(path: Path, state: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes a network's weights as a .safetensors file, from which the torch runtime opens a bundle.
+
+    Equal arrays give equal bytes. Requires the package safetensors.
+
+    Args:
+        path: The file to write.
+        state: Arrays by name.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    path.write_bytes(save({name: np.asarray(array, order="C") for name, array in sorted(state.items())}))

@@ -61,7 +61,7 @@ def calibrate(
         ends_float: Keeps the first and the last layer in float. Quantizing them usually causes the largest loss.
         progress: Called with (steps done, steps in all).
         cache: A JSON file that is written with the result, and during the work with the ranges so far. If it exists,
-            its ranges are not measured again; the decisions are always made anew, so that include and exclude may
+            its ranges are not measured again; the decisions are always made again, so that include and exclude may
             change.
         recalibrate: Measures all ranges and replaces the cache.
         observed_bytes: Memory for the tensors that are observed in one pass over the batches.

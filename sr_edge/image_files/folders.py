@@ -1,4 +1,4 @@
-"""The pictures of a folder, and what else is there."""
+"""The pictures of a folder, and its other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture formats that are read and those that are written, and how a picture is told from other files."""
+"""The picture formats that are read and those that are written, and how pictures are recognised among other files."""
 
 from __future__ import annotations
 

@@ -195,10 +195,10 @@ class CropSource:
             `scale` times as large, with values in [0, 1].
         """
         random = np.random.default_rng((seed, step))
-        places = [self._draw_place(index, patch_px, random) for index in self._choose(size, random)]
+        positions = [self._draw_position(index, patch_px, random) for index in self._choose(size, random)]
         crops = [
-            self._crop(place, patch_px, np.random.default_rng((seed, step, number)))
-            for number, place in list(enumerate(places))[part]
+            self._crop(position, patch_px, np.random.default_rng((seed, step, number)))
+            for number, position in list(enumerate(positions))[part]
         ]
         lr, hr = (np.stack(images).transpose(0, 3, 1, 2) for images in zip(*crops, strict=True))
         return torch.from_numpy(lr).float() / 255, torch.from_numpy(hr).float() / 255
@@ -207,32 +207,34 @@ class CropSource:
         area = np.array([hr.shape[0] * hr.shape[1] for _, hr in self.originals.pictures], dtype=np.float64)
         return [int(index) for index in random.choice(len(area), size, p=area / area.sum())]
 
-    def _draw_place(self, index: int, patch_px: int, random: np.random.Generator) -> _CropPlace:
+    def _draw_position(self, index: int, patch_px: int, random: np.random.Generator) -> _CropPosition:
         height, width = (length // self.originals.scale for length in self.originals.pictures[index][1].shape[:2])
         top, left = (int(random.integers(length - patch_px + 1)) for length in (height, width))
-        return _CropPlace(index, top, left, int(random.integers(4)), bool(random.integers(2)))
+        return _CropPosition(index, top, left, int(random.integers(4)), bool(random.integers(2)))
 
-    def _crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> tuple[Uint8Frame, Uint8Frame]:
+    def _crop(
+        self, position: _CropPosition, patch_px: int, random: np.random.Generator
+    ) -> tuple[Uint8Frame, Uint8Frame]:
         scale = self.originals.scale
-        hr = self.originals.pictures[place.index][1]
-        rows, columns = (slice(first * scale, (first + patch_px) * scale) for first in (place.top, place.left))
+        hr = self.originals.pictures[position.index][1]
+        rows, columns = (slice(first * scale, (first + patch_px) * scale) for first in (position.top, position.left))
         fixed = self.degradation.is_fixed
-        lr = self._fixed_crop(place, patch_px) if fixed else self._drawn_crop(place, patch_px, random)
-        return place.augmented(lr), place.augmented(hr[rows, columns])
+        lr = self._fixed_crop(position, patch_px) if fixed else self._drawn_crop(position, patch_px, random)
+        return position.augmented(lr), position.augmented(hr[rows, columns])
 
-    def _fixed_crop(self, place: _CropPlace, patch_px: int) -> Uint8Frame:
-        return self._fixed_lr_images[place.index][place.top :, place.left :][:patch_px, :patch_px]
+    def _fixed_crop(self, position: _CropPosition, patch_px: int) -> Uint8Frame:
+        return self._fixed_lr_images[position.index][position.top :, position.left :][:patch_px, :patch_px]
 
-    def _drawn_crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> Uint8Frame:
+    def _drawn_crop(self, position: _CropPosition, patch_px: int, random: np.random.Generator) -> Uint8Frame:
         """Degrades the crop with its surroundings, so that it has no border effects."""
         scale, halo = self.originals.scale, self.degradation.halo_px
-        top, left = (max(0, first - halo) for first in (place.top, place.left))
-        bottom, right = (first + patch_px + halo for first in (place.top, place.left))
-        surroundings = self.originals.pictures[place.index][1][
+        top, left = (max(0, first - halo) for first in (position.top, position.left))
+        bottom, right = (first + patch_px + halo for first in (position.top, position.left))
+        surroundings = self.originals.pictures[position.index][1][
             top * scale : bottom * scale, left * scale : right * scale
         ]
         degraded = self.degradation.degrade(surroundings, scale, random)
-        return degraded[place.top - top :, place.left - left :][:patch_px, :patch_px]
+        return degraded[position.top - top :, position.left - left :][:patch_px, :patch_px]
 
     @cached_property
     def _fixed_lr_images(self) -> list[Uint8Frame]:
@@ -241,7 +243,7 @@ class CropSource:
 
 
 @dataclass(frozen=True)
-class _CropPlace:
+class _CropPosition:
     """Position of a crop in low-resolution pixels, and its flip and rotation."""
 
     index: int

@@ -123,8 +123,7 @@ def train_model(
     smallest_lr_px = _smallest_lr_px(name, recipe)
     pairs = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
-    used_vgg = vgg if features else None
-    origin = training_origin(f"{name} x{scale}", data, validation, degradation.name, start, used_vgg)
+    origin = training_origin(f"{name} x{scale}", data, validation, degradation.name, start, vgg if features else None)
     first_psnr_db = mean_psnr_db(network, pairs) if start else None
     with join_processes(device) as processes:
         crops = CropSource(originals, degradation)

@@ -37,6 +37,16 @@ def executed_precision(layers: Mapping[Precision, int], quantized: int, float_pr
     return Executed(ran, float_precision, _note(int8, quantized, float_layers))
 
 
+def unsupported(problem: str, precision: Precision, supported: Sequence[Precision]) -> PrecisionUnavailable:
+    """The error of a precision that a device does not support; its remedy lists those that it does."""
+    return PrecisionUnavailable(
+        problem,
+        found=precision,
+        wanted=tuple(supported),
+        remedy=f"choose a supported precision: {', '.join(supported)}",
+    )
+
+
 def require_possible(request: SessionRequest, obstacles: Sequence[PrecisionUnavailable | None]) -> None:
     """Raises the first of the obstacles unless the request allows another precision."""
     first = next((obstacle for obstacle in obstacles if obstacle), None)

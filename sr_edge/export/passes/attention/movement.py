@@ -176,14 +176,14 @@ class _Region:
 
     def _upstream(self, tensors: Iterable[str]) -> set[int]:
         """The nodes of the region that compute these tensors."""
-        found: set[int] = set()
+        nodes: set[int] = set()
         waiting = list(tensors)
         while waiting:
             index = self._view.producer.get(waiting.pop())
-            if index in self._nodes and index not in found:
-                found.add(index)
+            if index in self._nodes and index not in nodes:
+                nodes.add(index)
                 waiting += self._view.nodes[index].input
-        return found
+        return nodes
 
 
 def _regions(view: GraphView, orders: Mapping[str, ElementOrder]) -> list[_Region]:
@@ -199,7 +199,7 @@ def _regions(view: GraphView, orders: Mapping[str, ElementOrder]) -> list[_Regio
             single = len([output for output in view.nodes[index].output if output]) == 1
             plan = plan_movement(order, constant_shape(view, order.source) or ()) if single else None
             results.setdefault(order.source, {})[tensor] = plan
-    return [_Region(view, source, nodes[source], found) for source, found in results.items()]
+    return [_Region(view, source, nodes[source], plans) for source, plans in results.items()]
 
 
 def _is_moved_on(view: GraphView, reader: int, orders: Mapping[str, ElementOrder]) -> bool:

@@ -83,12 +83,12 @@ def _parts(view: GraphView, product: str, columns: int, fixed: frozenset[str]) -
     for reader in view.consumers.get(product, ()):
         node = view.nodes[reader]
         if node.op_type == "Reshape" and node.output[0] not in fixed:
-            found = [_part(view, after, node.output[0], columns) for after in view.consumers.get(node.output[0], ())]
+            read = [_part(view, after, node.output[0], columns) for after in view.consumers.get(node.output[0], ())]
         else:
-            found = [_part(view, reader, product, columns)]
-        if None in found:
+            read = [_part(view, reader, product, columns)]
+        if None in read:
             return []
-        parts += [part for part in found if part is not None]
+        parts += [part for part in read if part is not None]
     return sorted(parts, key=lambda part: part.begin)
 
 

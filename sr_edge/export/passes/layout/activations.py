@@ -50,7 +50,7 @@ def _replace_prelu(view: GraphView, index: int, edit: GraphEdit) -> str:
 
 
 def _only_slope(view: GraphView, node: onnx.NodeProto) -> float | None:
-    """The slope of a PRelu if it is the same for all elements, and a number that an attribute holds exactly."""
+    """The slope of a PRelu if it is the same for all elements, and a number that an attribute represents exactly."""
     slope = view.constants.get(node.input[1])
     if slope is None or constant_shape(view, node.input[0]) != constant_shape(view, node.output[0]):
         return None

@@ -28,10 +28,10 @@ def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:
     shape, indices = constant_shape(view, target), view.constants.get(positions)
     if shape is None or indices is None or text_attribute(node, "reduction", "none") != "none":
         return "its shape or its indices are not constant, or it combines values"
-    found = _assigned_range(indices, shape)
-    if found is None:
+    assigned_range = _assigned_range(indices, shape)
+    if assigned_range is None:
         return "its indices are not those of a range of one axis"
-    axis, start, stop = found
+    axis, start, stop = assigned_range
     chain = edit.replacing(index)
     part = (*shape[:axis], stop - start, *shape[axis + 1 :])
     middle = values if constant_shape(view, values) == part else chain.reshape(values, part)

@@ -45,12 +45,12 @@ def split_outputs(model: onnx.ModelProto) -> PassResult:
 
 def _split_once(view: GraphView) -> tuple[int, onnx.ModelProto] | None:
     """Splits all convolutions that can be split; their parts may be split again."""
-    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
+    branches = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
     edit = GraphEdit(view)
-    for branch in found:
+    for branch in branches:
         _write_parts(view, branch, edit)
     edit.remove_unused_nodes()
-    return (len(found), edit.result("").model) if found else None
+    return (len(branches), edit.result("").model) if branches else None
 
 
 @dataclass(frozen=True)

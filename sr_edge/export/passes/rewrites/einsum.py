@@ -2,7 +2,7 @@
 
 Each index of a product of two operands is of one of five kinds: in both operands and the result (batch), in both and
 summed, in the first or in the second and the result (rows and columns), or in one operand alone and summed, which is
-done first. The rest is a batch of matrix products; without a summed index it is an elementwise product.
+done first. What remains is a batch of matrix products; without a summed index it is an elementwise product.
 """
 
 from __future__ import annotations
