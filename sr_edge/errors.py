@@ -70,7 +70,7 @@ class UsageError(SrEdgeError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not registered; the remedy has the choices, and first the one that is spelled most alike.
+    """A name that is not registered; the remedy has the choices, and first the one with the most similar spelling.
 
     >>> str(UnknownNameError("runtime", "tensorflow", ["torch", "openvino"]))
     "unknown runtime 'tensorflow'; choose one of: torch, openvino"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxsim
+import onnxsim  # type: ignore[import-untyped]
 import torch
 
 from speed_matrix.subjects import SWINIR_LIGHT, TWIN, subjects

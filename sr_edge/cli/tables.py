@@ -50,7 +50,7 @@ def fitted_table(table: Table, width: int, least_important: Sequence[str] = ()) 
     _set_widths(table, width)
     if not left_out:
         return table
-    return Group(table, f"left out for want of width: {', '.join(left_out)} (--json has them)")
+    return Group(table, f"columns that do not fit this width: {', '.join(left_out)} (--json contains them)")
 
 
 def _texts(column: Column) -> list[str]:

@@ -1,4 +1,4 @@
-"""Everything that the commands print goes through here, so that nothing foreign acts on the terminal."""
+"""Prints for all commands, without the control characters that names and messages of foreign files may contain."""
 
 from __future__ import annotations
 

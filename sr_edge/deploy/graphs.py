@@ -16,13 +16,13 @@ from sr_edge.calibration import (
     write_cache,
 )
 from sr_edge.calibration.config import TIMED_RUNTIMES
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
 from sr_edge.export import ExportReport, accelerate_onnx, derive_onnx, export_best_form, require_deployable
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.derived import take_uint8_frames
 from sr_edge.export.passes.speed_passes import passes_for_all_targets
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress

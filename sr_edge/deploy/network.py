@@ -15,7 +15,6 @@ from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Bundle, Manifest, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
 from sr_edge.calibration.data.patches import Warn, ignore_warning
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
@@ -36,7 +35,7 @@ from sr_edge.errors import (
 from sr_edge.export import ExportReport
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.files.whole_file import require_output
-from sr_edge.frames import frame_from_batch
+from sr_edge.frames import Batch, frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tiles.tile_safety import SMALLEST_OVERLAP_PX, measured_size, overlap_note, with_tile_needs
 from sr_edge.printable import html_list

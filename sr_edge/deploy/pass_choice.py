@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bundle import PassMeasurement
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.deploy.graphs import PARITY_PATCHES, FloatExports, GraphFile
 from sr_edge.deploy.manifest import artifact_of
 from sr_edge.deploy.pass_cache import CacheKey, PassCache
@@ -17,6 +16,7 @@ from sr_edge.deploy.pass_graphs import PassGraphs, write_float_graphs, write_int
 from sr_edge.deploy.pass_timing import Decision, Passes, Run
 from sr_edge.deploy.plan import TIMED_RUNTIMES, DeployPlan
 from sr_edge.errors import ExportError, PrecisionUnavailable
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
 from sr_edge.runtimes import (

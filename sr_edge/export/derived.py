@@ -90,7 +90,7 @@ def accelerate_onnx(
     source = base.metadata
     if (source.precision, source.io) != (Precision.FP32, FrameFormat.FLOAT_NCHW) or source.tile is None:
         raise UsageError(
-            f"{base.path} is no fp32 graph of float frames with a constant tile, which passes are applied to",
+            f"{base.path} is not an fp32 graph with float frames and a constant tile",
             found=(str(source.precision), str(source.io), str(source.tile)),
             wanted=(str(Precision.FP32), str(FrameFormat.FLOAT_NCHW)),
             remedy="apply them to the fp32 export with float frames, and derive the others from the result",

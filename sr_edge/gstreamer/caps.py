@@ -66,7 +66,7 @@ def upscaled_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
 
 
 def source_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
-    """The caps of the sink pad for `caps` on the source pad, without sizes that are no multiple of the scale.
+    """The caps of the sink pad for `caps` on the source pad, without sizes that are not a multiple of the scale.
 
     Args:
         caps: Caps of the source pad.

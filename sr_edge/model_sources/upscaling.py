@@ -166,7 +166,7 @@ def upscale(
         The upscaled picture of the same kind; for a path, a numpy array.
 
     Raises:
-        FrameError: It is no picture, as in a call of `Upscaler`.
+        FrameError: It is not a picture, as in a call of `Upscaler`.
         UsageError: The order, the part or the scale is wrong.
         SrEdgeError: The model cannot be opened, as in `open_upscaler`; or the runtime failed.
     """

@@ -161,10 +161,10 @@ def working_runtimes(device: str | None = None) -> Iterator[str]:
     working: list[str] = []
     has_any = False
     for name in PREFERRED_RUNTIMES:
-        found = availability(name)
-        if not found.works:
+        available = availability(name)
+        if not available.works:
             continue
-        working += [f"{name} on {each.name}" for each in found.devices]
+        working += [f"{name} on {each.name}" for each in available.devices]
         if device is None or _has_device(name, device):
             has_any = True
             yield name

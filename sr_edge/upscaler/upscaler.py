@@ -25,9 +25,18 @@ from sr_edge.channels import (
 )
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import FrameError, UsageError
-from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_batch, require_frame, require_numbers
+from sr_edge.frames import (
+    Batch,
+    Frame,
+    Picture,
+    Region,
+    batch_from_frame,
+    frame_from_batch,
+    require_frame,
+    require_numbers,
+)
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
-from sr_edge.runtimes.session import Batch, Session
+from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
@@ -167,8 +176,8 @@ class Upscaler:
             The upscaled picture; a new array, image or tensor.
 
         Raises:
-            FrameError: It is no picture: another type, shape or kind of samples, NaN, values out of range, a tensor on
-                a GPU, an empty array, a file that cannot be read. Or it has 16 bits, and the session's graph takes
+            FrameError: It is not a picture: another type, shape or kind of samples, NaN, values out of range, a tensor
+                on a GPU, an empty array, a file that cannot be read. Or it has 16 bits, and the session's graph takes
                 8-bit input.
             UsageError: The order or the part is unknown, or the part extends beyond the picture.
             TileError: The overlap does not fit the session's tile.

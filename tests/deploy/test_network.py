@@ -273,7 +273,7 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     report = deploy_network(model, pictures, tmp_path / "own.zip", plan)
     assert report.failed == ()
     assert [row.reason for row in report.bench.rows] == ["", ""]
-    with pytest.raises(UsageError, match="own_network:factory"):
+    with raises(UsageError, found="own_network:factory"):
         open_session(tmp_path / "own.zip", "torch")
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
 

@@ -9,7 +9,7 @@ out.mp4.segments/
   lock                        locked while a process is working on the video
 
 A power failure, a full disk or another program can damage any of these files. Each .json file contains a digest of its
-content, and that of a segment the digest of its video. A segment that does not match is made anew, alone: segment n
+content, and that of a segment the digest of its video. Only a segment that does not match is written again: segment n
 always contains the same frames.
 """
 
@@ -114,7 +114,7 @@ class Segments:
             return None
         summary = ReadSummary.parse(_read_json(file))
         if summary is None:
-            self._on_event(f"{file} is damaged, and is made anew")
+            self._on_event(f"{file} is damaged, and is written again")
         return summary if summary is not None and summary.frames == self.frames else None
 
     def write(self, number: int, frames: Iterator[VideoFrame], encoding: VideoFileEncoding) -> None:
@@ -149,11 +149,11 @@ class Segments:
             number, file = int(record_file.stem), record_file.with_suffix(".mp4")
             record = _read_json(record_file)
             if not _is_segment_record(record):
-                self._on_event(f"{record_file} is damaged; its frames are made anew")
+                self._on_event(f"{record_file} is damaged; its frames are upscaled again")
             elif not file.is_file():
-                self._on_event(f"{file} is missing; its frames are made anew")
+                self._on_event(f"{file} is missing; its frames are upscaled again")
             elif sha256_of(file) != record["sha256"]:
-                self._on_event(f"{file} is damaged; its frames are made anew")
+                self._on_event(f"{file} is damaged; its frames are upscaled again")
             else:
                 yield number, Segment(file, tuple(record["pts"]), record["reorder_depth"])
 
@@ -251,7 +251,7 @@ def _prepare(folder: Path, target: Path, fingerprint: Fingerprint, on_event: Cal
     if has_segments and usable is None:
         is_old = (folder / _PLAN_OF_LAYOUT_1).exists() or (isinstance(plan, dict) and plan.get("layout") != _LAYOUT)
         reason = "it was left by another version of sr-edge" if is_old else f"{file} is missing or damaged"
-        on_event(f"the unfinished work in {folder} is not used, because {reason}; all frames are made anew")
+        on_event(f"the unfinished work in {folder} is not used, because {reason}; all frames are upscaled again")
     if not has_segments or usable is None:
         _clear(folder)
         _write_json(file, {"layout": _LAYOUT, "fingerprint": dict(fingerprint)})

@@ -119,7 +119,7 @@ class BoundedAccess:
         self._error_code = self._error_code or error_code
 
     def packet_arrived(self) -> None:
-        """Starts the limits anew: called once when the source is open, and with every packet."""
+        """Restarts the limits: called once when the source is open, and with every packet."""
         self._is_open = True
         self._requests = self._bytes = self._error_code = 0
         self._deadline_s = time.monotonic() + self._limits.silence_s

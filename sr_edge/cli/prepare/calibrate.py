@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sr_edge.calibration import CalibratedFile, CalibrationReport, HeldOut
-    from sr_edge.calibration.data.patch import Batch
     from sr_edge.cli.prepare.float_graph import FloatGraph
+    from sr_edge.frames import Batch
     from sr_edge.spec import StageProgress
 
 

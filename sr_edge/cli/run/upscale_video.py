@@ -69,10 +69,11 @@ def _parsed_choice(kind: str, choices: type[Choice], text: str) -> Choice:
 
 
 def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
-    """Whether `source` is read as a video: any file that is no image, and an animation unless an image is wanted.
+    """Whether `source` is read as a video: any file that is not an image, and an animation unless an image is wanted.
 
     Raises:
-        UsageError: `source` is not a video, but options for videos are given; or it is no image, but `target` is one.
+        UsageError: `source` is not a video, but options for videos are given; or it is not an image, but `target` is
+            one.
     """
     from sr_edge.image_files import count_frames, has_picture_name, is_picture, missing_package
 

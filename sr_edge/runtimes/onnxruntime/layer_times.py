@@ -108,11 +108,11 @@ class _Origins:
 
     def _between(self, tensors: list[str]) -> list[int]:
         """The nodes that compute these tensors from tensors that the optimized graph has, too."""
-        found: dict[int, None] = {}
+        nodes: dict[int, None] = {}
         pending = list(tensors)
         while pending:
             index = self._producer.get(pending.pop())
-            if index is not None and index not in found:
-                found[index] = None
+            if index is not None and index not in nodes:
+                nodes[index] = None
                 pending += [tensor for tensor in self._nodes[index].input if tensor not in self._kept]
-        return list(found)
+        return list(nodes)

@@ -36,9 +36,9 @@ from sr_edge.camera.preview.stream import PreviewStream
 from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
+from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import Session
-from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import Precision
 from tests.camera.clips import flat_frame, number_of
 from tests.camera.fakes import ListSource, eventually
@@ -451,7 +451,7 @@ def test_a_replaced_engine_is_closed_after_its_last_frame(bundle: Path, monkeypa
     in_model, may_return = threading.Event(), threading.Event()
     submit = sessions[0].submit
 
-    def slow(frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def slow(frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         in_model.set()
         assert may_return.wait(LIMIT_S)
         return submit(frames, controls)

@@ -285,7 +285,7 @@ def test_what_is_no_sink(name: str, found: str) -> None:
 
 
 def test_a_file_in_an_absent_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="absent"):
+    with raises(UsageError, found=tmp_path / "absent"):
         open_sink(str(tmp_path / "absent" / "out.mp4"), ListSource([]))
 
 

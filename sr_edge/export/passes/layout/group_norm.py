@@ -13,20 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors, default_opset, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors, view_graph
 from sr_edge.export.passes.layout.normalization import Normalization, add_normalization
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, leaving_old_opsets
 
 _DEFAULT_EPSILON = 1e-5
 _CONVOLUTION_AXES = range(3, 6)
 """Numbers of axes of tensors that a convolution reads."""
 
 
+@leaving_old_opsets
 def group_norm_without_reshape(model: onnx.ModelProto) -> PassResult:
     """Replaces Reshape, InstanceNormalization of groups, Reshape by means over axes of the tensor in front."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit = GraphEdit(view)
     groups = [group for index in range(len(view.nodes)) if (group := _group_norm(view, index)) is not None]

@@ -12,19 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, default_opset, integer_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, integer_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.axis_rows import special_axes
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, NodeChain, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, NodeChain, constant_shape, leaving_old_opsets
 
 _OPSET_OF_AXES_INPUT = 18
 """Since this opset, the axes of ReduceMean are an input."""
 
 
+@leaving_old_opsets
 def channel_means_as_convolutions(model: onnx.ModelProto) -> PassResult:
     """Writes each ReduceMean over the channels of an image as a 1x1 convolution to one channel."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("ReduceMean", "1x1 convolutions", _replace_mean)
 
 
@@ -32,7 +31,7 @@ def _replace_mean(view: GraphView, index: int, edit: GraphEdit) -> str:
     node = view.nodes[index]
     shape, dtype = constant_shape(view, node.input[0]), FLOAT_DTYPES.get(view.types.get(node.input[0], 0))
     if shape is None or len(shape) != 4 or dtype is None:
-        return "its input is no float32 or float64 tensor of four axes with constant sizes"
+        return "its input is not a float32 or float64 tensor of four axes with constant sizes"
     if special_axes(view, index) != [1] or not integer_attribute(node, "keepdims", 1):
         return "it is not over the channels alone, or removes their axis"
     chain = edit.replacing(index)
