@@ -59,7 +59,7 @@ class SlowedFrameUpscaler(NetworkFrameUpscaler):
     """Runs the network `times` over, so that it cannot hold real time on any machine."""
 
     def __init__(self, session: Session, times: int) -> None:
-        super().__init__(session)
+        super().__init__(session, reuse="off")
         self._times = times
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:

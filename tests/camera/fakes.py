@@ -84,3 +84,9 @@ class RepeatingFrameUpscaler:
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         return upscaled
+
+    def for_stream(self) -> RepeatingFrameUpscaler:
+        return self
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        return None

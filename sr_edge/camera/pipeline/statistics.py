@@ -6,9 +6,11 @@ import math
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics
 
 _MIN_MS = 0.01
 _GROWTH = 1.02
@@ -103,6 +105,9 @@ class StreamReport:
         events: the recorded events, oldest first.
         input_size: width and height of the frames, or of the region, that are upscaled; None before the first one.
         output_size: width and height of the upscaled frames; None before the first one.
+        reuse: tiles of the model's frames that were needed and reused, and their memory; None without reuse.
+        reused_share: the share of the tiles that were reused, over the whole stream.
+        recent_reused_share: the same over the last seconds.
     """
 
     seconds: float
@@ -129,14 +134,18 @@ class StreamReport:
     events: tuple[str, ...] = field(default=())
     input_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
+    reuse: ReuseStatistics | None = None
+    reused_share: float | None = None
+    recent_reused_share: float | None = None
 
     def __repr__(self) -> str:
         bicubic = self.bicubic_frames + self.fallback_frames
         model = f", {self.frames_out - bicubic} of them by the model" if bicubic else ""
         latency = f", latency {self.latency.p50_ms:.0f} ms (median)" if self.latency else ""
+        reused = f", {self.reused_share:.0%} of the tiles reused" if self.reused_share else ""
         return (
             f"<StreamReport {self.seconds:.1f} s: {self.frames_in} frames in, {self.frames_out} out{model} "
-            f"({self.fps_out:.1f} frames/s), {self.dropped} dropped, {self.failed} failed{latency}>"
+            f"({self.fps_out:.1f} frames/s), {self.dropped} dropped, {self.failed} failed{latency}{reused}>"
         )
 
 
@@ -159,6 +168,25 @@ class _Rate:
         return (self.count - count) / max(time.monotonic() - since_s, 1e-3)
 
 
+class _ReusedTiles:
+    """Numbers of tiles needed and reused, in all and over the last `_RECENT_S` to twice that."""
+
+    def __init__(self) -> None:
+        self.tiles = self.reused = 0
+        self._window = self._previous = (time.monotonic(), 0, 0)
+
+    def add(self, tiles: int, reused: int) -> None:
+        self.tiles += tiles
+        self.reused += reused
+        now_s = time.monotonic()
+        if now_s - self._window[0] >= _RECENT_S:
+            self._previous, self._window = self._window, (now_s, self.tiles, self.reused)
+
+    def recent_share(self) -> float | None:
+        _, tiles, reused = self._previous
+        return (self.reused - reused) / (self.tiles - tiles) if self.tiles > tiles else None
+
+
 class StreamStatistics:
     """Counters and histograms that all threads of a stream update."""
 
@@ -169,6 +197,8 @@ class StreamStatistics:
         self._latency = DurationHistogram()
         self._latencies: dict[str, DurationHistogram] = {}
         self._stages: dict[str, DurationHistogram] = {}
+        self._reuse: ReuseStatistics | None = None
+        self._tiles = _ReusedTiles()
         self._sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._counts = {"failed": 0, "fallback_frames": 0, "bicubic_frames": 0, "fallback_switches": 0}
 
@@ -185,6 +215,12 @@ class StreamStatistics:
             self._out.add()
             self._latency.add(latency_ms)
             self._latencies.setdefault(upscaler, DurationHistogram()).add(latency_ms)
+
+    def record_reuse(self, reuse: FrameReuse) -> None:
+        """Records how many tiles of a frame were needed and reused."""
+        with self._lock:
+            self._tiles.add(reuse.tiles, len(reuse.reused))
+            self._reuse = replace(reuse.statistics, tiles=self._tiles.tiles, reused=self._tiles.reused)
 
     def record_sizes(self, input_size: tuple[int, int], output_size: tuple[int, int]) -> None:
         """Records width and height of a frame before and after upscaling."""
@@ -240,6 +276,9 @@ class StreamStatistics:
                 events=events,
                 input_size=input_size,
                 output_size=output_size,
+                reuse=self._reuse,
+                reused_share=self._reuse.share if self._reuse else None,
+                recent_reused_share=self._tiles.recent_share(),
             )
 
 
