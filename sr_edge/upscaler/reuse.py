@@ -19,7 +19,7 @@ import numpy as np
 from sr_edge.errors import UsageError
 from sr_edge.frames import Region
 from sr_edge.tiling import Samples, TilePlan, cut_tile
-from sr_edge.upscaler.reuse_options import BOUND, ReuseOptions
+from sr_edge.upscaler.reuse_options import BOUND, ReuseOptions, memory_text
 
 Submit = Callable[[Samples], int]
 Result = Callable[[int], Samples]
@@ -56,8 +56,8 @@ class ReuseStatistics:
         if self.needed_bytes <= self.most_bytes:
             return ""
         return (
-            f"the tiles of one frame need {_megabytes(self.needed_bytes)}, "
-            f"but {_megabytes(self.most_bytes)} are allowed"
+            f"the tiles of one frame need {memory_text(self.needed_bytes)}, "
+            f"but {memory_text(self.most_bytes)} are allowed"
         )
 
 
@@ -298,7 +298,3 @@ class _Tile:
                     raise
                 self._output.flags.writeable = False
             return self._output
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB"
