@@ -98,8 +98,10 @@ class TiledFrame:
     @property
     def tile_bytes(self) -> int:
         """Memory of a tile and its result."""
-        samples = self.plan.tile.height * self.plan.tile.width * self.samples.shape[2]
-        return samples * self.samples.dtype.itemsize * (1 + self.scale**2)
+        samples: int = (
+            self.plan.tile.height * self.plan.tile.width * self.samples.shape[2] * (1 + self.scale * self.scale)
+        )
+        return samples * self.samples.dtype.itemsize
 
     @property
     def needed_bytes(self) -> int:

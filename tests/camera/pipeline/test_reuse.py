@@ -134,7 +134,8 @@ def test_frames_are_the_same_after_a_switch_of_engines() -> None:
                 alone = NetworkFrameUpscaler(Tinted(engines.index(output.option)), reuse="off")
                 assert_same([output.frame], [alone.infer(alone.prepare(frame))])
                 assert output.frame.reuse is not None
-    assert record.outputs[0].frame.reuse.reused
+    reuse = record.outputs[0].frame.reuse
+    assert reuse is not None and reuse.reused
     upscaler.close()
 
 
@@ -208,7 +209,7 @@ def test_a_stream_with_few_changed_tiles_is_not_kept_waiting_beyond_its_turn() -
         pixels = random.integers(0, 256, (60, 100, 3)).astype(np.uint8)
         for number in itertools.count():
             yield VideoFrame((pixels,), PixelFormat.RGB, pts=number, sequence=number)
-            pixels = pixels if is_still else pixels ^ 1
+            pixels = pixels if is_still else np.bitwise_xor(pixels, np.uint8(1))
 
     engine = Waited(SlottedSession())
     loops += [Loop(ListSource(camera(is_still)), engine, LoopOptions(policy=BLOCK)) for is_still in (True, False)]
