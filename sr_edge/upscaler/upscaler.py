@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
@@ -40,15 +41,29 @@ from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
-from sr_edge.upscaler.reuse import DEFAULT_REUSE_MEMORY_BYTES, OFF, ReuseStatistics, reuse_memory, tile_reuse
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics, TiledFrame, tile_reuse
+from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
 
 OnTile = Callable[[int, int], None]
 """Called after each tile with the number of tiles done and the total of the picture."""
+
+OnReuse = Callable[[FrameReuse], None]
+"""Called after a frame with what was reused."""
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
 
 Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """How one frame is upscaled; `alpha_pass` is (number, total) of the passes over a picture with alpha."""
+
+    on_tile: OnTile | None = None
+    region: Region | None = None
+    on_reuse: OnReuse | None = None
+    alpha_pass: tuple[int, int] = (0, 1)
 
 
 class Upscaler:
@@ -68,8 +83,7 @@ class Upscaler:
         overlap_px: int | None = None,
         controls: Controls | None = None,
         *,
-        reuse: str = OFF,
-        reuse_memory_bytes: int = DEFAULT_REUSE_MEMORY_BYTES,
+        reuse: ReuseOptions | str | float = OFF,
         resources: ExitStack | None = None,
     ) -> None:
         """Creates an upscaler for an open session.
@@ -80,15 +94,14 @@ class Upscaler:
             session: An open engine. As many tiles are in flight as it has slots.
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
-            reuse: "exact" keeps the results of tiles, and does not compute a tile again whose samples are those of a
-                kept one: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
-            reuse_memory_bytes: Memory that kept tiles may occupy, see `reuse_statistics`.
+            reuse: "exact" keeps the last result of each tile, and does not compute a tile again whose samples did not
+                change: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
+                `ReuseOptions` also sets the memory that kept tiles may occupy, see `reuse_statistics`.
             resources: An exit stack that is closed together with the upscaler.
 
         Raises:
             UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
-                memory for reuse.
-            UnknownNameError: There is no such mode of reuse.
+                mode of reuse.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -101,7 +114,8 @@ class Upscaler:
         self._session = session
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
-        self._reuse = tile_reuse(reuse, reuse_memory_bytes)
+        self._reuse_options = ReuseOptions.parse(reuse)
+        self._reuse = tile_reuse(self._reuse_options)
         self._resources = resources or ExitStack()
 
     @property
@@ -118,6 +132,10 @@ class Upscaler:
     def reuse_statistics(self) -> ReuseStatistics:
         """How many tiles were reused so far, and how much memory the kept ones occupy; zeros without reuse."""
         return self._reuse.statistics if self._reuse else ReuseStatistics()
+
+    def with_own_reuse(self) -> Upscaler:
+        """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
+        return Upscaler(self._session, self._overlap_px, self._controls, reuse=self._reuse_options)
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
@@ -203,7 +221,12 @@ class Upscaler:
         return given.restore(self.upscale_picture(each, on_tile, region) for each in given.pictures)
 
     def upscale(
-        self, frame_hwc: Frame, out: Frame | None = None, on_tile: OnTile | None = None, roi: Roi | None = None
+        self,
+        frame_hwc: Frame,
+        out: Frame | None = None,
+        on_tile: OnTile | None = None,
+        roi: Roi | None = None,
+        on_reuse: OnReuse | None = None,
     ) -> Frame:
         """Upscales one frame, without conversion from other kinds of pictures.
 
@@ -214,6 +237,7 @@ class Upscaler:
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
             roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
+            on_reuse: Called after the last tile with what was reused; never if reuse is off.
 
         Returns:
             `out`, or a new frame of the same type and channels, `scale` times as large.
@@ -229,6 +253,9 @@ class Upscaler:
         region = None if roi is None else Region.of(roi)
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
+        return self._upscale(frame_hwc, out, _Request(on_tile, region, on_reuse))
+
+    def _upscale(self, frame_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
         if is_deep and spec.io is FrameFormat.UINT8_NHWC:
             raise FrameError(
@@ -238,7 +265,7 @@ class Upscaler:
                 remedy="open the session with the float graph",
             )
         if spec.channels == 1 and channels == 3:
-            return self._upscale_luma(frame_hwc, out, on_tile, region)
+            return self._upscale_luma(frame_hwc, out, request)
 
         def submit(tile_hwc: Frame) -> int:
             frame = network_frame(tile_hwc, spec.channels)
@@ -250,18 +277,18 @@ class Upscaler:
             frame = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
             return picture_frame(frame, channels)
 
-        return self._in_tiles(frame_hwc, submit, result, out, on_tile, region)
+        return self._in_tiles(frame_hwc, submit, result, out, request)
 
-    def _upscale_luma(
-        self, rgb_hwc: Frame, out: Frame | None, on_tile: OnTile | None, region: Region | None = None
-    ) -> Frame:
+    def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
         """Upscales the luma with the network and the chroma by bicubic interpolation.
 
         The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
         """
         luma, chroma = split_luma(rgb_hwc)
+        region = request.region
         # The chroma at the edge of the region depends on samples beyond it.
         window = None if region is None else region.grown(BICUBIC_REACH_PX, *rgb_hwc.shape[:2])
+        request = replace(request, region=window)
 
         def submit(tile_hwc: Planes) -> int:
             return self._session.submit(np.ascontiguousarray(tile_hwc.transpose(2, 0, 1)[np.newaxis]), self._controls)
@@ -271,10 +298,10 @@ class Upscaler:
             require_numbers(upscaled)
             return np.asarray(np.clip(upscaled[0].transpose(1, 2, 0), 0.0, 1.0))
 
-        if rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph:
-            upscaled: Planes | Frame = self.upscale(rounded_luma(luma), on_tile=on_tile, roi=window)
+        if self._rounds_luma(rgb_hwc):
+            upscaled: Planes | Frame = self._upscale(rounded_luma(luma), None, request)
         else:
-            upscaled = self._in_tiles(luma, submit, result, None, on_tile, window)
+            upscaled = self._in_tiles(luma, submit, result, None, request)
         if region is None or window is None:
             return merge_luma(upscaled, chroma, self.scale, output_frame(rgb_hwc, self.scale, out))
         merged = merge_luma(
@@ -284,35 +311,49 @@ class Upscaler:
         np.copyto(out, region.relative_to(window).cut(merged, self.scale))
         return out
 
+    def _rounds_luma(self, rgb_hwc: Frame) -> bool:
+        return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
+
+    def count_changed(self, frame_hwc: Frame) -> int | None:
+        """The number of tiles of a frame that `upscale` would compute now; None if reuse is off."""
+        if self._reuse is None:
+            return None
+        samples: Samples = frame_hwc
+        if self._session.spec.channels == 1 and frame_hwc.shape[2] == 3:
+            luma, _ = split_luma(frame_hwc)
+            samples = rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma
+        plan = plan_tiles(*samples.shape[:2], self._session.spec.tile, self._overlap_px)
+        return self._reuse.count_changed(samples, plan)
+
     def _in_tiles(
         self,
         frame_hwc: Samples,
         submit: Callable[[Samples], int],
         result: Callable[[int], Samples],
         out: Samples | None,
-        on_tile: OnTile | None,
-        region: Region | None,
+        request: _Request,
     ) -> Samples:
-        spec = self._session.spec
-        if self._reuse is not None:
-            plan = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px)
-            tiles = plan.tiles if region is None else plan.covering(region)[0].tiles
-            tile_shape = (spec.tile.height, spec.tile.width, frame_hwc.shape[2])
-            submit, result = self._reuse.over(
-                submit, result, tiles, reuse_memory(tile_shape, frame_hwc.dtype, spec.scale)
-            )
-        upscaled = upscale_frame_in_flight(
+        spec, region = self._session.spec, request.region
+        upscale = partial(
+            upscale_frame_in_flight,
             frame_hwc,
-            submit,
-            result,
             in_flight=spec.slots,
             tile=spec.tile,
             scale=spec.scale,
             overlap_px=self._overlap_px,
             out=out,
-            on_tile=on_tile,
+            on_tile=request.on_tile,
             region=region,
         )
+        if self._reuse is None:
+            return upscale(submit, result)
+        plan, window = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px), None
+        if region is not None:
+            plan, window = plan.covering(region)
+        tiles = self._reuse.frame(submit, result, TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass))
+        upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
+        if request.on_reuse is not None:
+            request.on_reuse(tiles.summary())
         return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
@@ -330,6 +371,8 @@ class Upscaler:
             FrameError, UsageError, TileError, EngineError: as `upscale`, and FrameError where memory is too short.
         """
         region = None if roi is None else Region.of(roi)
+        if region is not None:
+            region.require_within(picture.height, picture.width)
         try:
             return self._upscale_with_opacity(picture, on_tile, region)
         except MemoryError as error:
@@ -350,7 +393,7 @@ class Upscaler:
         def upscale(frame_hwc: Frame) -> Frame:
             before = next(done_passes)
             report = on_tile and (lambda done, total: on_tile(before * total + done, passes * total))
-            return self.upscale(frame_hwc, on_tile=report, roi=region)
+            return self._upscale(frame_hwc, None, _Request(report, region, alpha_pass=(before, passes)))
 
         pixels, alpha = upscale_with_alpha(upscale, picture.pixels, picture.alpha, self.scale, region)
         return replace(picture, pixels=pixels, alpha=alpha)

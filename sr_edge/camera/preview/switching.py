@@ -14,6 +14,7 @@ from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.controls import Controls
 from sr_edge.runtimes import Session
+from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 OpenEngine = Callable[[EngineOption], Session]
 
@@ -62,16 +63,24 @@ class SwitchableFrameUpscaler:
     once none is lost unclosed.
     """
 
-    def __init__(self, open_engine: OpenEngine, first: EngineOption, controls: Controls | None = None) -> None:
+    def __init__(
+        self,
+        open_engine: OpenEngine,
+        first: EngineOption,
+        controls: Controls | None = None,
+        reuse: ReuseOptions | str | float = EXACT,
+    ) -> None:
         """Opens the first engine.
 
         Args:
             open_engine: Opens the session of an engine; what it raises is raised here and by `switch`.
             first: The engine to start with.
             controls: Settings of the network.
+            reuse: Which tiles are reused, see `Upscaler`. Each engine reuses its own tiles.
         """
         self._open_engine = open_engine
         self._controls = controls
+        self.reuse = ReuseOptions.parse(reuse)
         self._lock = threading.Lock()
         self._switching = threading.Lock()
         self._frames_in_engines = 0
@@ -154,6 +163,13 @@ class SwitchableFrameUpscaler:
         """Keeps the frame in RGB, which the JPEG encoder needs."""
         return upscaled
 
+    def for_stream(self) -> SwitchableFrameUpscaler:
+        """Itself: it belongs to one stream."""
+        return self
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        return self._current[0].upscaler.count_changed(frame)
+
     def close(self) -> None:
         """Closes the current engines. No frame may be in `infer`."""
         with self._switching:
@@ -186,7 +202,7 @@ class SwitchableFrameUpscaler:
     def _opened(self, option: EngineOption) -> _Engine:
         session = self._open_engine(option)
         session.measure(runs=1, warm_up=0)  # in most runtimes the first inference is slow
-        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls))
+        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls, reuse=self.reuse))
 
 
 def _run(engine: _Engine, prepared: VideoFrame) -> EngineOutput:

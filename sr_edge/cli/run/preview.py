@@ -27,7 +27,16 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import DecoderOption, DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import (
+    DecoderOption,
+    DeinterlaceOption,
+    OpenTimeoutOption,
+    ReadOption,
+    ReuseMemoryOption,
+    ReuseOption,
+    read_pairs,
+    read_reuse,
+)
 from sr_edge.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -76,6 +85,8 @@ def preview(
     deinterlace: DeinterlaceOption = False,
     decoder: DecoderOption = None,
     open_timeout_s: OpenTimeoutOption = 10.0,
+    reuse: ReuseOption = "exact",
+    reuse_memory: ReuseMemoryOption = None,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
@@ -83,7 +94,7 @@ def preview(
     channel_order: ChannelOrderOption = "rgb",
 ) -> None:
     """Show a stream before and after upscaling in a browser."""
-    controls = read_settings(settings)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
     from sr_edge.camera import Policy, SourceOptions
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import EngineOption, engine_options, recommended_engine
@@ -113,6 +124,7 @@ def preview(
             ),
             initial,
             controls,
+            reused,
         )
         resources.callback(upscaler.close)
         loading.close()
