@@ -308,7 +308,7 @@ def _precisions_present(bundle: Bundle, runtime: str, io: FrameFormat | None) ->
     """The precisions for which a bundle has a file for a runtime, as tables show them."""
     choose = load_runtime(runtime).choose_artifact
     floats = [precision for precision in Precision if precision is not Precision.INT8]
-    pairs = [(precision, Precision.FP32) for precision in floats]
+    pairs: list[tuple[Precision, Precision]] = [(precision, Precision.FP32) for precision in floats]
     pairs += [(Precision.INT8, precision) for precision in floats]
     return tuple(_label(*pair) for pair in pairs if choose(bundle.manifest.artifacts, *pair, io) is not None)
 
