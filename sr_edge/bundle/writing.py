@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,17 +35,17 @@ def staging_folder(out: str | Path) -> Iterator[Path]:
         yield folder
 
 
-def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
+def write_bundle(out: str | Path, manifest: Manifest, staging: Path, keep_files: bool = False) -> Path:
     """Turns a staging folder into the bundle `out`: a .zip archive if its name ends in .zip, otherwise a folder.
 
-    The files are moved out of `staging`, which comes from `staging_folder(out)` and contains what the manifest lists.
     The bundle is put in place by a single atomic rename. An existing bundle of that name is replaced; anything else is
     not.
 
     Args:
         out: The bundle to write.
         manifest: What it contains.
-        staging: The folder that has the files.
+        staging: The folder that has the files, from `staging_folder(out)`.
+        keep_files: Whether the files are copied, so that the bundle can be written again; otherwise they are moved.
 
     Raises:
         BundleError: A listed file is missing or has another digest, or `out` exists and is not a bundle.
@@ -52,25 +53,29 @@ def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
     out = Path(out)
     _require_replaceable(out)
     content = staging / "content"
-    _gather(manifest, staging, content)
+    _gather(manifest, staging, content, keep_files)
     if out.suffix == ".zip":
         archive = staging / "bundle.zip"
         pack(content, archive)
         archive.replace(out)
+        shutil.rmtree(content)
     else:
         content.chmod(0o755)
         _replace_folder(content, out, staging / "replaced")
     return out
 
 
-def _gather(manifest: Manifest, staging: Path, content: Path) -> None:
-    """Moves the listed files, and no others, into `content` and writes the manifest there."""
+def _gather(manifest: Manifest, staging: Path, content: Path, keep_files: bool) -> None:
+    """Moves or copies the listed files, and no others, into `content` and writes the manifest there."""
     Bundle(staging, staging, manifest).verify()
     content.mkdir()
     for file in manifest.digests():
         target = content / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        (staging / file).replace(target)
+        if keep_files:
+            shutil.copyfile(staging / file, target)
+        else:
+            (staging / file).replace(target)
     manifest = manifest.with_sizes(content)
     text = json.dumps({"format": FORMAT, **printable_values(to_plain(manifest))}, indent=2, ensure_ascii=False)
     (content / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
@@ -85,6 +90,8 @@ def _replace_folder(content: Path, out: Path, aside: Path) -> None:
         if aside.exists() and not out.exists():
             aside.replace(out)
         raise
+    if aside.exists():
+        shutil.rmtree(aside)
 
 
 def _require_replaceable(out: Path) -> None:

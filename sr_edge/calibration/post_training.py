@@ -169,7 +169,12 @@ def quantize_onnx(
 def quantized_model(
     model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType, float_precision: Precision
 ) -> onnx.ModelProto:
-    """Does the work of `quantize_onnx` in memory, without checking that the calibration belongs to the model."""
+    """Does the work of `quantize_onnx` in memory, without checking that the calibration belongs to the model.
+
+    Raises:
+        UsageError: The float layers cannot be written in the float precision.
+        CalibrationError: The INT8 graph cannot be written.
+    """
     if float_precision not in (Precision.FP32, Precision.FP16):
         raise UsageError(
             f"the float layers of an INT8 graph cannot be written in {float_precision}",

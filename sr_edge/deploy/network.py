@@ -204,25 +204,22 @@ def _measured(
     plan: DeployPlan,
     progress: StageProgress,
 ) -> _Measured:
-    """Measures the bundle in its staging folder, and then writes it with what the measurement recommends.
+    """Writes the bundle, measures it in its staging folder, and writes it again with what the measurement recommends.
 
-    Where the measurement fails or is interrupted, the bundle, which is complete, is written without recommendations.
+    A measurement that fails, is interrupted or killed therefore leaves a complete bundle without recommendations.
     """
+    write_bundle(out, built.manifest, staging, keep_files=True)
     bundle = Bundle(out, staging, built.manifest)
-    try:
-        bench = bench_bundle(
-            bundle,
-            variants_of(bundle, plan.runtimes, built.precisions),
-            OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
-            plan.rounds,
-            with_memory=plan.with_memory,
-            pairs=pairs,
-            progress=progress,
-            patches=[held.patch for held in held_out],
-        )
-    except BaseException:
-        write_bundle(out, built.manifest, staging)
-        raise
+    bench = bench_bundle(
+        bundle,
+        variants_of(bundle, plan.runtimes, built.precisions),
+        OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
+        plan.rounds,
+        with_memory=plan.with_memory,
+        pairs=pairs,
+        progress=progress,
+        patches=[held.patch for held in held_out],
+    )
     if plan.hr:
         bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)

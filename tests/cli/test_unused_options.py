@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, Callable[..., None]] = {command.__name__: command for comma
 
 UNUSED_WORDS: list[tuple[str, ...]] = [
     ("upscale", "BUNDLE", "in.png", "out.png", "--runtime", "openvino", "--trust", "a.b:c"),
+    ("upscale", "BUNDLE", "PICTURES/waves0.png", "out.png", "--no-resume"),
     ("bench", "BUNDLE", "--runtimes", "openvino,onnxruntime", "--trust", "a.b:c"),
     ("evaluate", "BUNDLE", "--hr", "PICTURES", "--runtimes", "openvino", "--trust", "a.b:c"),
     ("selftest", "BUNDLE", "--runtimes", "openvino", "--trust", "a.b:c"),

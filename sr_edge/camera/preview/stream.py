@@ -22,6 +22,7 @@ from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.camera.preview.frame_message import PreviewFrame
 from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.camera.protocols import Source
+from sr_edge.controls import Controls
 from sr_edge.errors import SrEdgeError
 from sr_edge.upscaler.reuse import FrameReuse
 
@@ -165,6 +166,14 @@ class PreviewStream:
                 self._switching = threading.Thread(target=self._switch_engines, name="sr-edge-switch", daemon=True)
                 self._switching.start()
 
+    def set_controls(self, values: Controls) -> None:
+        """Sets values of the network's controls; see `SwitchableFrameUpscaler.set_controls`.
+
+        Raises:
+            UsageError: A name or value is refused.
+        """
+        self._frame_upscaler.set_controls(values)
+
     def _switch_engines(self) -> None:
         while True:
             with self._lock:
@@ -211,6 +220,7 @@ class PreviewStream:
             "wanted": [option.label for option in wanted],
             "loading": [option.label for option in wanted if option not in current],
             "problem": self._problem,
+            "controls": self._frame_upscaler.controls,
             "waiting": self._waiting(report),
             "seconds": report.seconds,
             "fps_in": report.recent_fps_in,

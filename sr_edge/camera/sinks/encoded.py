@@ -13,7 +13,7 @@ from typing import Any
 import av
 from av.video.frame import PictureType
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.media.declared import TIMECODE_TAG

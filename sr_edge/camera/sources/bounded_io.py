@@ -20,7 +20,7 @@ from typing import Any
 import av
 from av.container import core
 
-from sr_edge.camera.address import scheme_of
+from sr_edge.addresses import scheme_of
 from sr_edge.errors import StreamError
 from sr_edge.files.headers import is_playlist
 

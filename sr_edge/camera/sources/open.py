@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.addresses import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.raw_format import RawFormat
 from sr_edge.camera.protocols import Source

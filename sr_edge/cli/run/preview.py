@@ -143,6 +143,7 @@ def preview(
             policy=str(drop_policy),
             engines=choices,
             recommended=recommended_engine(bundle, choices),
+            controls=bundle.manifest.card.controls,
         )
         access = access_for(host)
         stream.start()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_edge.bundle.plain import json_text
+from sr_edge.cli.error_document import without_secrets_of_command
 from sr_edge.cli.terminal import console_on, is_live_terminal, print_line, replace_line
 from sr_edge.files.whole_file import whole_file
 from sr_edge.upscaler.reuse_options import memory_text
@@ -102,7 +103,7 @@ class Display:
         if self._stats_json is not None:
             with whole_file(self._stats_json, is_synced=False) as unfinished:
                 title = self._title.document() if self._title else {}
-                unfinished.write_text(json_text({**title, **self.figures(report)}), encoding="utf-8")
+                unfinished.write_text(json_text({**title, **self.figures(report)}, without_secrets_of_command), "utf-8")
 
     def end(self) -> None:
         """Clears the live line."""

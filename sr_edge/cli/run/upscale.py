@@ -47,7 +47,7 @@ from sr_edge.cli.run.upscale_video import (
     run_video_job,
     video_summary,
 )
-from sr_edge.errors import FrameError
+from sr_edge.errors import FrameError, UsageError
 from sr_edge.files.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def upscale(
     reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
+        _require_fitting_source(source, resume)
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show, ExitStack() as loading:
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
@@ -210,6 +211,26 @@ def _counted_notes(results: Sequence[FileResult]) -> list[str]:
     if len(results) == 1:
         return [f"note: {note}" for note in counts]
     return [f"note: {note} ({count} picture{'s' if count > 1 else ''})" for note, count in counts.items()]
+
+
+def _require_fitting_source(source: Path, resume: bool) -> None:
+    """Checks a picture or folder of pictures before a model is loaded.
+
+    Raises:
+        FrameError: It does not exist.
+        UsageError: `--no-resume` was given for a single picture.
+    """
+    if not source.exists():
+        raise FrameError(
+            f"there is no file or folder {source}", found=source, wanted="an existing file", remedy="check the name"
+        )
+    if not resume and not source.is_dir():
+        raise UsageError(
+            f"--no-resume has no effect on {source}: a single image is always upscaled again",
+            found=source,
+            wanted="a folder of images, or a video",
+            remedy="leave --no-resume out",
+        )
 
 
 def _require_writable_target(source: Path, target: Path) -> None:

@@ -30,7 +30,11 @@ _BLOCKED = "_nchwc"
 
 
 def layer_times(profiled: ProfiledGraph) -> LayerTimes:
-    """Implements `ReportsLayerTimes` for the CPU; GPU kernels run after the call that the library times."""
+    """Implements `ReportsLayerTimes` for the CPU; GPU kernels run after the call that the library times.
+
+    Raises:
+        RuntimeUnavailable: The device is no CPU.
+    """
     error = runtime.obstacle(profiled.float_precision, profiled.device)
     if error is not None:
         raise error

@@ -91,7 +91,11 @@ def configure(
 def _use_dla(
     library: TensorRTLibrary, builder: TrtBuilder, network: TrtINetworkDefinition, config: TrtIBuilderConfig, core: int
 ) -> tuple[str, ...]:
-    """Runs every layer on DLA that it supports; returns the names of the others, which fall back to the GPU."""
+    """Runs every layer on DLA that it supports; returns the names of the others, which fall back to the GPU.
+
+    Raises:
+        RuntimeUnavailable: The device has no such DLA core.
+    """
     trt = library.trt
     if core >= builder.num_DLA_cores:
         raise RuntimeUnavailable(

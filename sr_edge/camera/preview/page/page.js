@@ -3,6 +3,7 @@
 import { EngineControls, engineName } from "./engines.js";
 import { Graph } from "./graphs.js";
 import { Picture } from "./picture.js";
+import { NetworkSettings } from "./settings.js";
 
 const RETRY_MS = 2000;
 const REFUSED = 4403;
@@ -22,7 +23,11 @@ const byId = (id) => document.getElementById(id);
 const picture = new Picture({
   player: byId("player"), stage: byId("stage"), slider: byId("slider"), boxes: [byId("pane"), byId("compared-pane")],
 });
-const engines = new EngineControls({ fieldset: byId("engines"), select: byId("compared"), send: (wish) => send(wish) });
+const wishes = { count: 0 };
+const engines = new EngineControls({
+  fieldset: byId("engines"), select: byId("compared"), wishes, send: (wish) => send(wish),
+});
+const settings = new NetworkSettings({ fieldset: byId("settings"), wishes, send: (wish) => send(wish) });
 const graphs = {
   rate: new Graph(document.querySelector("#rate svg"), ["out", "in"]),
   latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95", "model"]),
@@ -118,6 +123,7 @@ function showStatistics(received) {
   }
   showReuse(received.reuse);
   engines.update(received);
+  settings.update(received);
   showState(received.state, isLive ? received.problem : received.state === "failed" ? received.reason : "");
   showActivity();
 }
@@ -260,8 +266,10 @@ async function receive(data) {
   }
   streamInfo = received;
   showStreamInfo();
+  wishes.count = 0; // of a new connection the server has seen none
   engines.list(received);
-  engines.isConnected = true;
+  settings.list(received.controls);
+  engines.isConnected = settings.isConnected = true;
 }
 
 function connect() {
@@ -274,7 +282,7 @@ function connect() {
   });
   opened.addEventListener("message", ({ data }) => opened === socket && receive(data));
   opened.addEventListener("close", ({ code, reason }) => {
-    engines.isConnected = false;
+    engines.isConnected = settings.isConnected = false;
     showState("lost", reason || "The connection to sr-edge is lost. Is it still running?");
     showActivity();
     if (code !== REFUSED) setTimeout(connect, RETRY_MS);

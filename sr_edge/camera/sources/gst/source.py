@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.media.timeline import Timeline
