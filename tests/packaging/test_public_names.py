@@ -214,8 +214,9 @@ def test_examples_in_docstrings_are_right(name: str) -> None:
 def documented_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
     """The public functions and methods of a module that have a docstring; others implement a documented protocol."""
     classes = [each for each in tree.body if isinstance(each, ast.ClassDef) and not each.name.startswith("_")]
-    for owner in (tree, *classes):
-        for each in owner.body:
+    bodies: list[list[ast.stmt]] = [tree.body, *(each.body for each in classes)]
+    for body in bodies:
+        for each in body:
             is_public = isinstance(each, ast.FunctionDef) and (each.name == "__init__" or not each.name.startswith("_"))
             if isinstance(each, ast.FunctionDef) and is_public and ast.get_docstring(each):
                 yield each

@@ -19,7 +19,7 @@ from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
-from sr_edge.runtimes.session import Batch, Frame
+from sr_edge.frames import Batch, Uint8Frame
 from tests.camera.clips import flat_frame
 from tests.camera.fakes import ListSource
 from tests.camera.preview.conftest import OpenPage
@@ -33,7 +33,7 @@ LIMIT_S = 60
 class GraySession(NearestSession):
     """Makes all pixels gray: `alpha` times 100 levels."""
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         level = 100 * (controls or {})["alpha"]
         large = super().run(frames, controls)
         return np.full_like(large, level if large.dtype == np.uint8 else level / 255)
