@@ -149,7 +149,7 @@ class TileReuse:
     """The samples and the result of the last tile at each place. Any number of threads may use it.
 
     Memory is bounded: places that were not used for the longest time are dropped first. `_lock` guards the kept tiles
-    and the statistics; neither `submit` nor `result` of a session is called while it is held.
+    and the counts; neither `submit` nor `result` of a session is called while it is held.
     """
 
     def __init__(self, options: ReuseOptions) -> None:
@@ -160,17 +160,19 @@ class TileReuse:
         """
         self._lock = threading.Lock()
         self._kept: OrderedDict[Place, _Tile] = OrderedDict()
-        self._statistics = ReuseStatistics(most_bytes=options.memory_bytes)
+        self._most_bytes = options.memory_bytes
+        self._needed_bytes = self._memory_bytes = self._tiles = self._reused = 0
 
     @property
     def statistics(self) -> ReuseStatistics:
-        return self._statistics
+        with self._lock:
+            return ReuseStatistics(self._tiles, self._reused, self._memory_bytes, self._most_bytes, self._needed_bytes)
 
     def clear(self) -> None:
         """Drops all tiles."""
         with self._lock:
             self._kept.clear()
-            self._statistics = replace(self._statistics, memory_bytes=0)
+            self._memory_bytes = 0
 
     def frame(self, submit: Submit, result: Result, tiled: TiledFrame) -> FrameTiles:
         """Begins a frame.
@@ -181,9 +183,8 @@ class TileReuse:
             tiled: The frame and its tiles.
         """
         with self._lock:
-            self._statistics = replace(self._statistics, needed_bytes=tiled.needed_bytes)
-            is_kept = not self._statistics.obstacle
-        return FrameTiles(self, submit, result, tiled, is_kept)
+            self._needed_bytes = tiled.needed_bytes
+        return FrameTiles(self, submit, result, tiled, tiled.needed_bytes <= self._most_bytes)
 
     def count_changed(self, frame_hwc: Samples, plan: TilePlan) -> int:
         """The number of tiles of a frame that would be computed now."""
@@ -197,8 +198,8 @@ class TileReuse:
         with self._lock:
             if kept is not None and self._kept.get(place) is kept:
                 self._kept.move_to_end(place)
-            counts = self._statistics
-            self._statistics = replace(counts, tiles=counts.tiles + 1, reused=counts.reused + (kept is not None))
+            self._tiles += 1
+            self._reused += kept is not None
         return kept
 
     def keep(self, place: Place, tile: _Tile) -> None:
@@ -207,11 +208,9 @@ class TileReuse:
             previous = self._kept.get(place)
             self._kept[place] = tile
             self._kept.move_to_end(place)
-            counts = self._statistics
-            memory_bytes = counts.memory_bytes + tile.memory_bytes - (previous.memory_bytes if previous else 0)
-            while memory_bytes > counts.most_bytes:
-                memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
-            self._statistics = replace(counts, memory_bytes=memory_bytes)
+            self._memory_bytes += tile.memory_bytes - (previous.memory_bytes if previous else 0)
+            while self._memory_bytes > self._most_bytes:
+                self._memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
 
     def _same(self, place: Place, samples: bytes) -> _Tile | None:
         with self._lock:
@@ -233,6 +232,7 @@ class FrameTiles:
         self._session_submit, self._session_result = submit, result
         self._tiled = tiled
         self._is_kept = is_kept
+        self._tile_bytes = tiled.tile_bytes
         self._places = tiled.places
         self._tiles: list[_Tile] = []
         self._reused: set[int] = set()
@@ -252,7 +252,7 @@ class FrameTiles:
             return number
         # `submit` of the session waits while all of its slots are taken. Two threads that submit the same tile at the
         # same moment compute it twice.
-        tile = _Tile(content, self._session_submit(samples), self._session_result, self._tiled.tile_bytes)
+        tile = _Tile(content, self._session_submit(samples), self._session_result, self._tile_bytes)
         self._tiles.append(tile)
         if self._is_kept:
             self._reuse.keep(place, tile)
