@@ -47,6 +47,7 @@ class VerifiedGraph:
             loss on worst cases, or a graph simplification that was skipped.
         passes: what made the graph other than a plain trace and simplification, in order: another way to trace the
             network, the rewrites that changed it, and the passes that make it faster.
+        without_passes: the graph before the passes that made it faster; None where there were none, or it is not known.
     """
 
     graph: onnx.ModelProto
@@ -54,6 +55,7 @@ class VerifiedGraph:
     float16: Float16Check | None = None
     remarks: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
+    without_passes: VerifiedGraph | None = None
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,13 @@ def with_speed_passes(
         failure = error.problem if isinstance(error, SrEdgeError) else f"{type(error).__name__}: {error}"
     if not failure:
         remarks = tuple(remark for remark in verified.remarks if remark not in verified.parity.remarks)
-        return VerifiedGraph(graph, parity, remarks=(*remarks, *parity.remarks), passes=(*verified.passes, *names))
+        return VerifiedGraph(
+            graph,
+            parity,
+            remarks=(*remarks, *parity.remarks),
+            passes=(*verified.passes, *names),
+            without_passes=verified.without_passes or verified,
+        )
     if len(passes) == 1:
         remark = f"exported without the pass {passes[0].name}: {one_line(failure)}"
         return replace(verified, remarks=(*verified.remarks, remark))
@@ -303,7 +311,26 @@ def with_speed_passes(
 def convert_and_verify_fp16(
     verified: VerifiedGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
 ) -> VerifiedGraph:
-    """Converts the graph to fp16 with fp32 islands; raises ExportError where a photograph or flat image suffers."""
+    """Converts the graph to fp16 with fp32 islands, and verifies it in float16 arithmetic.
+
+    A graph that fails after passes that made it faster is converted without them, which a remark says.
+
+    Raises:
+        ExportError: a photograph or flat image suffers.
+    """
+    try:
+        return _in_fp16(verified, patches, controls, progress)
+    except ExportError as error:
+        if verified.without_passes is None:
+            raise
+        remark = f"fp16 is exported without passes that make it faster: with them {error.problem}"
+    half = _in_fp16(verified.without_passes, patches, controls, progress)
+    return replace(half, remarks=(remark, *half.remarks))
+
+
+def _in_fp16(
+    verified: VerifiedGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
+) -> VerifiedGraph:
     progress("converting to half precision")
     magnitudes = observe_magnitudes(verified.graph, [patch.batch for patch in patches], controls)
     half = to_fp16(verified.graph, magnitudes=magnitudes).model
