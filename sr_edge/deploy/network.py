@@ -162,12 +162,14 @@ def _build(
     model, tile_note = _measure_tile_needs(model, images, plan, progress)
     floats = export_float_graphs(model, plan, patches, staging, progress)
     left_out = {Precision.FP16: floats.fp16_failure} if floats.fp16_failure else {}
-    int8 = _export_int8(plan, not left_out, patches, held_out, staging, progress)
+    int8 = _export_int8(plan, floats.half_precision_for_int8, patches, held_out, staging, progress)
     if isinstance(int8, SrEdgeError):
         left_out[Precision.INT8] = str(int8)
     precisions = [precision for precision in plan.precisions if precision not in left_out]
-    shared = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
-    shared = tuple(replace(graph, passes=floats.passes) for graph in shared)
+    shared = tuple(
+        replace(graph, passes=floats.fp16_passes if graph.precision is Precision.FP16 else floats.passes)
+        for graph in graph_files(precisions, floats.half_precision_for_int8)
+    )
     chosen = choose_passes(model, plan, floats, shared, patches, staging, progress)
     graphs = (*shared, *chosen.graphs)
     if model.architecture:
