@@ -133,6 +133,11 @@ def supported_codecs(container: str) -> frozenset[str]:
         return frozenset(trial.supported_codecs)
 
 
+def ffmpeg_version() -> str:
+    """The version of the FFmpeg in PyAV, for example "8.1.2"."""
+    return str(av.ffmpeg_version_info)
+
+
 def hardware_codecs() -> tuple[CodecTrial, ...]:
     """The hardware encoders and decoders for video of this build of FFmpeg, as they can be tried."""
     trials = []

@@ -41,24 +41,20 @@ def try_video_codecs() -> VideoCodecs:
 
     if not _has_pyav():
         return VideoCodecs(None, (), None)
-    import av
+    from sr_edge.camera.media.codecs import ffmpeg_version, hardware_codecs, try_codecs
 
-    from sr_edge.camera.media.codecs import hardware_codecs, try_codecs
-
-    return VideoCodecs(av.ffmpeg_version_info, try_codecs(hardware_codecs()), hardware_elements())
+    return VideoCodecs(ffmpeg_version(), try_codecs(hardware_codecs()), hardware_elements())
 
 
 def compiled_line() -> str:
     """One line on the hardware codecs that are compiled into FFmpeg, which says nothing about this machine."""
     if not _has_pyav():
         return _without_pyav()
-    import av
-
-    from sr_edge.camera.media.codecs import hardware_codecs
+    from sr_edge.camera.media.codecs import ffmpeg_version, hardware_codecs
 
     counts = Counter(str(trial.kind) for trial in hardware_codecs())
     return (
-        f"FFmpeg {av.ffmpeg_version_info} has {counts['encoder']} encoders and {counts['decoder']} decoders for "
+        f"FFmpeg {ffmpeg_version()} has {counts['encoder']} encoders and {counts['decoder']} decoders for "
         "hardware; `sr-edge doctor --codecs` tries which of them work here"
     )
 
