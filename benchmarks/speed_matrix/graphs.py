@@ -66,7 +66,7 @@ def make(name: str, side_px: int, folder: Path) -> dict[str, Any]:
 
 
 def _vary_slopes(network: torch.nn.Module) -> None:
-    """Seeds the slopes of PReLU, since trained ones differ by channel and runtimes compute equal ones in another way."""
+    """Seeds the slopes of PReLU, since trained ones differ by channel and runtimes treat equal ones specially."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, torch.nn.PReLU):
