@@ -19,7 +19,13 @@ from sr_edge.errors import FrameError, UsageError
 from sr_edge.spec import CHANNELS
 
 Frame = npt.NDArray[np.unsignedinteger[Any]]
+"""A picture of uint8 or uint16 samples: (height, width, channels)."""
+
+Uint8Frame = npt.NDArray[np.uint8]
+"""A picture of 8 bits per sample, as the graphs with uint8 input take it: (height, width, channels)."""
+
 Batch = npt.NDArray[np.float32]
+"""One picture in the float layout of the graphs, with values in [0, 1]: (1, channels, height, width)."""
 
 _LAYOUTS = {1: "gray", 3: "RGB", 4: "RGB with alpha"}
 PICTURE_CHANNELS = (1, 3)

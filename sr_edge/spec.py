@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -368,51 +368,3 @@ class ModelCard:
                 wanted=square,
                 remedy=f"pass --tile {square}",
             )
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Wall-clock milliseconds of one stage over `runs` repetitions, warm-up excluded."""
-
-    min_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-    runs: int
-
-    @classmethod
-    def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
-        """Computes percentiles by linear interpolation; raises UsageError without samples."""
-        if not samples_ms:
-            raise UsageError(
-                "there are no latency samples to summarize", found=0, wanted=1, remedy="request at least one run"
-            )
-        ordered = sorted(samples_ms)
-
-        def percentile(share: float) -> float:
-            position = share * (len(ordered) - 1)
-            below = int(position)
-            above = min(below + 1, len(ordered) - 1)
-            return ordered[below] + (position - below) * (ordered[above] - ordered[below])
-
-        return cls(
-            min_ms=ordered[0],
-            p50_ms=percentile(0.50),
-            p90_ms=percentile(0.90),
-            p99_ms=percentile(0.99),
-            mean_ms=sum(ordered) / len(ordered),
-            runs=len(ordered),
-        )
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory of a new process: `baseline` before the engine was loaded, `peak` after running it."""
-
-    baseline_rss_bytes: int
-    peak_rss_bytes: int
-
-    @property
-    def added_bytes(self) -> int:
-        return max(0, self.peak_rss_bytes - self.baseline_rss_bytes)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from typing import Any, TypeVar
 
@@ -65,6 +65,14 @@ class TilePlan:
     @property
     def tiles(self) -> int:
         return len(self.rows) * len(self.columns)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The part of the picture that each tile determines, in the order of `places`; blended pixels belong to two."""
+        return tuple(
+            Region(column.first, row.first, column.end - column.first, row.end - row.first)
+            for row, column in self.places()
+        )
 
     def covering(self, region: Region) -> tuple[TilePlan, Region]:
         """The tiles of this plan that determine a region, as the plan of the window of the picture that they cover.
@@ -189,21 +197,23 @@ def upscale_frame_in_flight(
     out: Samples | None = None,
     on_tile: Callable[[int, int], None] | None = None,
     region: Region | None = None,
+    is_reused: Callable[[Ticket], bool] = lambda ticket: False,
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
-    `submit` starts one tile and returns a ticket, `result` waits for it. `result` is called for every ticket, also
-    after an error. With a `region`, only the tiles that determine it are computed, and the result is exactly this part
-    of the upscaled frame.
+    `submit` starts one tile and returns a ticket, `result` waits for it. `submit` is called in the order of
+    `TilePlan.places`, and `result` for every ticket, also after an error. With a `region`, only the tiles that
+    determine it are computed, and the result is exactly this part of the upscaled frame. Tiles for which `is_reused`
+    is true do not count as in flight.
     """
     if frame_hwc.dtype != np.float32:
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if region is None:
-        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile)
+        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile, is_reused)
     region.require_within(*frame_hwc.shape[:2])
     plan, window = plan.covering(region)
-    upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile)
+    upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile, is_reused)
     part = region.relative_to(window).cut(upscaled, scale)
     if out is None:
         return np.ascontiguousarray(part)
@@ -220,26 +230,30 @@ def _upscale_in_plan(
     scale: int,
     out: Samples | None,
     on_tile: Callable[[int, int], None] | None,
+    is_reused: Callable[[Ticket], bool],
 ) -> Samples:
     tile = plan.tile
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
         return _whole(frame_hwc, submit, result, scale, on_tile)
     mosaic = _Mosaic(plan, scale, output_frame(frame_hwc, scale, out))
     waiting: deque[Ticket] = deque()
-    done = 0
+    done = computing = 0
 
     def place_oldest() -> None:
-        nonlocal done
-        mosaic.place_next(result(waiting.popleft()))
+        nonlocal done, computing
+        ticket = waiting.popleft()
+        computing -= not is_reused(ticket)
+        mosaic.place_next(result(ticket))
         done += 1
         if on_tile is not None:
             on_tile(done, plan.tiles)
 
     try:
         for row, column in plan.places():
-            if len(waiting) == in_flight:
+            while computing == in_flight:
                 place_oldest()
-            waiting.append(submit(_cut(frame_hwc, tile, row, column)))
+            waiting.append(submit(cut_tile(frame_hwc, tile, row, column)))
+            computing += not is_reused(waiting[-1])
         while waiting:
             place_oldest()
     finally:
@@ -292,7 +306,8 @@ def output_frame(frame_hwc: Samples, scale: int, out: Samples | None) -> Samples
     return out
 
 
-def _cut(frame_hwc: Samples, tile: TileSpec, row: Span, column: Span) -> Samples:
+def cut_tile(frame_hwc: Samples, tile: TileSpec, row: Span, column: Span) -> Samples:
+    """The samples of one tile, contiguous; those beyond the picture are reflected."""
     part = frame_hwc[row.start : row.start + row.covered, column.start : column.start + column.covered]
     if part.shape[:2] == (tile.height, tile.width):
         return np.ascontiguousarray(part)

@@ -15,11 +15,10 @@ from sr_edge.bundle import Bundle, GoldenFrame
 from sr_edge.channels import frame_of
 from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, FrameError
-from sr_edge.frames import batch_from_frame
+from sr_edge.frames import Batch, Uint8Frame, batch_from_frame
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
 from sr_edge.runtimes.registry import tiles_for
-from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import Precision, TileSpec, count_of_channels
 
@@ -32,8 +31,8 @@ class GoldenPair:
 
     name: str
     precision: Precision
-    input_hwc: Frame
-    output_hwc: Frame
+    input_hwc: Uint8Frame
+    output_hwc: Uint8Frame
     min_psnr_db: float
     controls: Controls
 
@@ -101,7 +100,7 @@ def golden_patches(bundle: Bundle) -> list[Batch]:
     return [batch_from_frame(frame) for frame in frames.values()]
 
 
-def _read_frame(path: Path, bundle: Bundle) -> Frame:
+def _read_frame(path: Path, bundle: Bundle) -> Uint8Frame:
     frame, channels = frame_of(read_picture(path)), bundle.manifest.card.channels
     if frame.shape[2] != channels or frame.dtype != np.uint8:
         raise BundleError(
@@ -111,7 +110,7 @@ def _read_frame(path: Path, bundle: Bundle) -> Frame:
             wanted=(channels, "uint8"),
             remedy="deploy again",
         )
-    return cast(Frame, frame)
+    return cast(Uint8Frame, frame)
 
 
 def _name(frame: GoldenFrame) -> str:
@@ -158,7 +157,7 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session, open_tile:
     )
 
 
-def _replayed_in(pairs: Sequence[GoldenPair], session: Session, open_tile: OpenTile | None) -> list[Frame]:
+def _replayed_in(pairs: Sequence[GoldenPair], session: Session, open_tile: OpenTile | None) -> list[Uint8Frame]:
     """The outputs for frames of one size: of the session, or of one that is opened for their tile alone."""
     if open_tile is None:
         return _replayed(pairs, session)
@@ -166,8 +165,8 @@ def _replayed_in(pairs: Sequence[GoldenPair], session: Session, open_tile: OpenT
         return _replayed(pairs, opened)
 
 
-def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Frame]:
-    return [cast(Frame, session.run(pair.input_hwc, pair.controls)) for pair in pairs]
+def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Uint8Frame]:
+    return [cast(Uint8Frame, session.run(pair.input_hwc, pair.controls)) for pair in pairs]
 
 
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
@@ -179,7 +178,7 @@ def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
     return frames_psnr_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
 
 
-def frames_psnr_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
+def frames_psnr_db(candidates: Sequence[Uint8Frame], references: Sequence[Uint8Frame]) -> float:
     """PSNR over all samples of the uint8 frames taken together; infinite if they are equal.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Annotated, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.errors import UsageError
 from sr_edge.spec import FrameFormat, Precision
 

@@ -11,7 +11,6 @@ import psutil  # type: ignore[import-untyped]
 
 from sr_edge.bundle import Artifact, GoldenFrame, PassMeasurement, sha256_of
 from sr_edge.calibration import Calibration, calibration_patches, held_out_patches
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patches import ignore_warning
 from sr_edge.calibration.graph.im2col import quantizable_layers
 from sr_edge.calibration.graph.load import load_graph
@@ -25,7 +24,7 @@ from sr_edge.deploy.graphs import (
     PARITY_PATCHES,
     FloatExports,
     export_float_graphs,
-    graph_files,
+    shared_graphs,
     write_int8_files,
 )
 from sr_edge.deploy.manifest import artifact_of
@@ -37,6 +36,7 @@ from sr_edge.export.graph.inputs import feed_of
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.files.unfinished import temporary_folder
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import preferred_runtime, supports
 from sr_edge.spec import ModelCard, Precision, StageProgress, TileSpec
@@ -187,17 +187,17 @@ def _written_tile(
     patches = calibration_patches(images, tile, PARITY_PATCHES, channels=channels, warn=ignore_warning)
     floats = export_float_graphs(model, plan, patches, folder, progress)
     left_out = {Precision.FP16: floats.fp16_failure} if floats.fp16_failure else {}
+    half_precision = main.floats.half_precision_for_int8 and floats.half_precision_for_int8
     if main.calibration is not None:
         held_out = [
             each.patch
             for each in held_out_patches(images, tile, QUALITY_PATCHES, channels=channels, warn=ignore_warning)
         ]
         card = floats.plain.metadata.card
-        failure = _int8_failure(main.calibration, plan, not left_out, held_out, folder, card, progress)
+        failure = _int8_failure(main.calibration, plan, half_precision, held_out, folder, card, progress)
         left_out |= {Precision.INT8: failure} if failure else {}
     precisions = [precision for precision in main.precisions if precision not in left_out]
-    shared = graph_files(precisions, half_precision=Precision.FP16 not in left_out)
-    shared = tuple(replace(graph, passes=floats.passes) for graph in shared)
+    shared = shared_graphs(floats, precisions, half_precision)
     graphs = (*shared, *repeat_passes(main.passes, model, plan, floats, shared, patches, folder))
     golden = write_golden_frames(model, plan, precisions, images, folder, progress, GOLDEN_FRAMES)
     if golden.bf16_failure:  # bf16 runs the fp32 graph, which cannot be left out alone

@@ -17,13 +17,13 @@ from sr_edge.calibration import (
     write_cache,
 )
 from sr_edge.calibration.config import TIMED_RUNTIMES
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
 from sr_edge.export import ExportReport, accelerate_onnx, derive_onnx, export_best_form, require_deployable
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.derived import take_uint8_frames
 from sr_edge.export.passes.speed_passes import passes_for_all_targets
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress
@@ -71,11 +71,12 @@ INT8_GRAPHS = (
 
 
 def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[GraphFile, ...]:
-    """The files of a bundle of these precisions; those that compute in fp16 only with `half_precision`."""
+    """The files of a bundle of these precisions; INT8 with float layers in fp16 only with `half_precision`."""
     return tuple(
         graph
         for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS)
-        if graph.precision in precisions and (half_precision or graph.float_precision is not Precision.FP16)
+        if graph.precision in precisions
+        and (half_precision or graph.float_precision in (graph.precision, Precision.FP32))
     )
 
 
@@ -96,7 +97,31 @@ class FloatExports:
     @property
     def passes(self) -> tuple[str, ...]:
         """The passes that made the graphs of all runtimes faster."""
-        return self.reports[0].passes[len(self.plain.passes) :]
+        return self._passes_of(self.reports[0])
+
+    @property
+    def fp16_passes(self) -> tuple[str, ...]:
+        """Those of the fp16 graph, which has none if it fails its check with them and passes it without them."""
+        half = (report for report in self.reports if report.metadata.precision is Precision.FP16)
+        return next(map(self._passes_of, half), self.passes)
+
+    @property
+    def half_precision_for_int8(self) -> bool:
+        """Whether the float layers of INT8 graphs may compute in fp16; they have the passes of the fp32 graph."""
+        return not self.fp16_failure and self.fp16_passes == self.passes
+
+    def _passes_of(self, report: ExportReport) -> tuple[str, ...]:
+        return report.passes[len(self.plain.passes) :]
+
+
+def shared_graphs(
+    floats: FloatExports, precisions: Sequence[Precision], half_precision_for_int8: bool
+) -> tuple[GraphFile, ...]:
+    """The files of `graph_files`, each with the passes that made it faster in all runtimes."""
+    return tuple(
+        replace(graph, passes=floats.fp16_passes if graph.precision is Precision.FP16 else floats.passes)
+        for graph in graph_files(precisions, half_precision_for_int8)
+    )
 
 
 def export_float_graphs(
@@ -105,8 +130,9 @@ def export_float_graphs(
     """Exports the float graphs: the first is traced and compared with PyTorch, the others are derived from it.
 
     Where the network has no static form, the `form_reason` of the first report says why it is the traced form. fp16 is
-    checked for INT8 bundles, too, since some INT8 graphs compute their float layers in fp16. A network that fails the
-    fp16 check is exported without fp16 graphs.
+    checked for INT8 bundles, too, since some INT8 graphs compute their float layers in fp16. A graph that fails that
+    check after passes that make it faster is converted without them; a network that fails it then, too, is exported
+    without fp16 graphs.
 
     Args:
         model: The network.
@@ -130,15 +156,14 @@ def export_float_graphs(
     written = {first: base}
     for graph in others:
         progress("exporting", len(written), total)
-        same_precision = next(
-            (report for report in written.values() if report.metadata.precision is graph.precision), base
-        )
+        same_precision = next((each for each in written.values() if each.metadata.precision is graph.precision), base)
         try:
             written[graph] = derive_onnx(
                 same_precision,
                 staging / graph.file,
                 io=graph.io,
                 precision=graph.precision,
+                without_passes=plain if base.passes != plain.passes else None,
                 targets=plan.targets,
                 patches=compared,
             )

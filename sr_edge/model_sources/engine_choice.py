@@ -63,14 +63,14 @@ class EngineChoice:
             UnknownNameError: There is no runtime or precision of that name.
             UsageError: A float precision has no effect on the precision.
         """
-        name, kind, rest, where = (
+        runtime, precision, float_precision, device = (
             None if each in (AUTO, "") else each for each in (runtime, precision, float_precision, device)
         )
         choice = cls(
-            None if name is None else find_entry(name).name,
-            None if kind is None else member_of(Precision, kind, "precision"),
-            None if rest is None else member_of(Precision, rest, "float precision"),
-            where,
+            None if runtime is None else find_entry(runtime).name,
+            None if precision is None else member_of(Precision, precision, "precision"),
+            None if float_precision is None else member_of(Precision, float_precision, "float precision"),
+            device,
             threads,
             slots,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_edge.camera.media.codecs import CodecKind, CodecVerdict, hardware_codecs, try_codecs
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
@@ -42,3 +43,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session(bundle: Path) -> Iterator[Session]:
     with open_frame_session(bundle, "onnxruntime") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def absent_encoder() -> CodecVerdict:
+    """A hardware encoder of this build of FFmpeg that does not work on this machine; skipped where all work."""
+    encoders = [trial for trial in hardware_codecs() if trial.kind is CodecKind.ENCODER]
+    absent = next((verdict for verdict in try_codecs(encoders) if verdict.works is False), None)
+    if absent is None:
+        pytest.skip("every hardware encoder of this build of FFmpeg works here, or it has none")
+    return absent

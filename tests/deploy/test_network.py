@@ -15,7 +15,7 @@ from torch import nn
 
 from sr_edge.bench import GoldenResult, OpenOptions, SelfTest, Variant, self_test_bundle, variants_of
 from sr_edge.bench.recommendation import MIN_ROUNDS
-from sr_edge.bundle import ArtifactKind, open_bundle
+from sr_edge.bundle import ArtifactKind, Manifest, open_bundle
 from sr_edge.calibration import CalibrationConfig, CalibrationReport
 from sr_edge.calibration.data.hard_edges import COUNT as HARD_EDGED
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
@@ -198,6 +198,33 @@ def test_a_bundle_whose_measurement_is_stopped_is_whole_and_recommends_nothing(
         assert bundle.manifest.recommendations == ()
 
 
+@pytest.mark.parametrize("suffix", ["sredge", "zip"])
+def test_a_bundle_is_written_before_it_is_measured_as_a_killed_process_cannot_write_it(
+    suffix: str, pictures: Path, tmp_path: Path
+) -> None:
+    """A second deployment replaces the bundle of the first, before and after its measurement."""
+    found: list[Manifest] = []
+
+    def look(stage: str, done: int, total: int) -> None:
+        if stage == "timing rounds" and not done:
+            with open_bundle(out) as bundle:
+                bundle.verify()
+                found.append(bundle.manifest)
+
+    plan = DeployPlan(
+        TILE, ("onnxruntime",), (Precision.FP32,), with_memory=False, passes=PassChoice.STRUCTURE, with_tile_needs=False
+    )
+    out = tmp_path / f"tiny.{suffix}"
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    made = [deploy_network(model, pictures, out, plan, look).manifest for _ in range(2)]
+    assert [manifest.recommendations for manifest in found] == [(), ()]
+    assert [manifest.artifacts for manifest in found] == [manifest.artifacts for manifest in made]
+    with open_bundle(out) as bundle:
+        bundle.verify()
+        assert bundle.manifest.recommendations == made[1].recommendations != ()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
 def test_the_cost_of_every_variant_is_measured_in_float(report: DeployReport) -> None:
     costs = {(r.variant.runtime, r.variant.label): r.quality.cost_db for r in report.bench.rows if r.quality}
     assert costs["onnxruntime", "fp32"] == 0.0
@@ -273,7 +300,7 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     report = deploy_network(model, pictures, tmp_path / "own.zip", plan)
     assert report.failed == ()
     assert [row.reason for row in report.bench.rows] == ["", ""]
-    with pytest.raises(UsageError, match="own_network:factory"):
+    with raises(UsageError, found="own_network:factory"):
         open_session(tmp_path / "own.zip", "torch")
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
 

@@ -129,16 +129,44 @@ def test_the_tiles_are_reported_once_for_frames_of_one_size(opened: Opened) -> N
     assert [choice.plan.tile for choice in said] == [LARGE, SMALL, LARGE]
 
 
-def test_reuse_starts_anew_with_another_tile(opened: Opened) -> None:
-    """Two sizes alternate; the output is that of an upscaler without reuse, and nothing of the other size is kept."""
+def test_each_size_of_frames_reuses_its_own_tiles(opened: Opened) -> None:
+    """Two sizes alternate; the output is that of an upscaler without reuse, and the tiles of both sizes are kept."""
     exact, off = Upscaler(session_of(opened), reuse="exact"), Upscaler(session_of(Opened()))
     sizes = itertools.cycle([(40, 60), (16, 20)])
     for frames in zip(scene((40, 60), np.uint8, 1), scene((16, 20), np.uint8, 2), strict=True):
         for frame in frames:
             np.testing.assert_array_equal(exact.upscale(frame), off.upscale(frame))
             assert frame.shape[:2] == next(sizes)
-    kept = exact.reuse_statistics.memory_bytes
-    assert kept == 16 * 24 * 3 * 5, "the last frame had one small tile"
+    statistics = exact.reuse_statistics
+    assert statistics.reused > 0
+    assert statistics.memory_bytes == (40 * 60 + 16 * 24) * 3 * (1 + 4), "one large and one small tile with results"
+
+
+def test_tiles_of_equal_samples_but_another_shape_are_computed(opened: Opened) -> None:
+    """A frame of one value has the same bytes as a tile of 24x16 and as one of 16x24."""
+    tall = TileSpec(24, 16)
+    session = TileSession([SMALL, tall], opened)
+    upscaler = Upscaler(session, reuse="exact")
+    for height, width in [(16, 24), (24, 16)]:
+        assert upscaler.upscale(np.full((height, width, 3), 7, np.uint8)).shape == (2 * height, 2 * width, 3)
+    assert {tile: each.computed for tile, each in opened.sessions.items()} == {SMALL: 1, tall: 1}
+
+
+def test_tiles_are_counted_in_advance_in_the_chosen_size(opened: Opened) -> None:
+    upscaler, frame = Upscaler(session_of(opened), reuse="exact"), frame_of(40, 60)
+    assert upscaler.count_changed(frame) == 1
+    upscaler.upscale(frame)
+    assert upscaler.count_changed(frame) == 0
+    assert upscaler.count_changed(frame_of(16, 24)) == 1
+
+
+def test_a_further_stream_reports_its_tiles_too(opened: Opened) -> None:
+    said: list[TileChoice] = []
+    upscaler = Upscaler(session_of(opened), reuse="exact", on_tiles=said.append)
+    for stream in (upscaler, upscaler.with_own_reuse()):
+        stream.upscale(frame_of(40, 60))
+    assert [choice.plan.tile for choice in said] == [LARGE, LARGE]
+    assert opened.sessions[LARGE].computed == 2
 
 
 def test_a_closed_session_opens_nothing(opened: Opened) -> None:

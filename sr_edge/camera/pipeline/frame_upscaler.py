@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import Protocol
 
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
@@ -12,6 +14,8 @@ from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Session
 from sr_edge.upscaler import OnTiles, Upscaler
+from sr_edge.upscaler.reuse import FrameReuse
+from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 
 class FrameUpscaler(Protocol):
@@ -35,6 +39,11 @@ class FrameUpscaler(Protocol):
         """The lock of the engine. Streams that share an upscaler share its lock."""
         ...
 
+    @property
+    def reuse(self) -> ReuseOptions:
+        """Which tiles are reused from frame to frame."""
+        ...
+
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         """Converts a frame to the input of `infer`."""
         ...
@@ -52,6 +61,17 @@ class FrameUpscaler(Protocol):
         """Converts the result to the pixel format and colour of `like`, the frame that `prepare` was given."""
         ...
 
+    def for_stream(self) -> FrameUpscaler:
+        """The upscaler for one more stream: the same engine and lock, and an own store of tiles to reuse."""
+        ...
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        """The number of tiles that `infer` would compute for a frame; None if that is not known beforehand.
+
+        Called without the lock, with a frame as `prepare` takes it.
+        """
+        ...
+
 
 class NetworkFrameUpscaler:
     """A network in an open session, which the caller owns and closes."""
@@ -62,6 +82,7 @@ class NetworkFrameUpscaler:
         concurrency: int = 1,
         overlap_px: int | None = None,
         controls: Controls | None = None,
+        reuse: ReuseOptions | str | float = EXACT,
         on_tiles: OnTiles | None = None,
     ) -> None:
         """Creates the upscaler of a session.
@@ -72,10 +93,11 @@ class NetworkFrameUpscaler:
                 session has the highest throughput, because the conversions overlap with inference.
             overlap_px: see `Upscaler`.
             controls: see `Upscaler`.
+            reuse: see `Upscaler`. Each stream reuses its own tiles.
             on_tiles: see `Upscaler`.
 
         Raises:
-            UsageError: the concurrency is less than 1.
+            UsageError: the concurrency is less than 1, or there is no such mode of reuse.
         """
         if concurrency < 1:
             raise UsageError(
@@ -88,21 +110,36 @@ class NetworkFrameUpscaler:
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
         self.lock = FairLock(concurrency)
-        self._upscaler = Upscaler(session, overlap_px, controls, on_tiles=on_tiles)
+        self.reuse = ReuseOptions.parse(reuse)
+        self._upscaler = Upscaler(session, overlap_px, controls, reuse=self.reuse, on_tiles=on_tiles)
+
+    def for_stream(self) -> NetworkFrameUpscaler:
+        stream = copy(self)
+        stream._upscaler = self._upscaler.with_own_reuse()
+        return stream
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        return self._upscaler.count_changed(self.prepare(frame).planes[0])
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
         return frame.with_planes((rgb_from_frame(frame),), pixel_format, RGB_COLOUR)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
-        return prepared.with_planes((self._upscaler.upscale(prepared.planes[0]),))
+        reuses: list[FrameReuse] = []
+        upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append)
+        return replace(prepared, planes=(upscaled,), reuse=reuses[0] if reuses else None)
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
-        return frame_from_rgb(upscaled.planes[0], like)
+        return replace(frame_from_rgb(upscaled.planes[0], like), reuse=upscaled.reuse)
 
 
 def frame_upscaler_for(
-    session: Session, policy: Policy, controls: Controls | None = None, on_tiles: OnTiles | None = None
+    session: Session,
+    policy: Policy,
+    controls: Controls | None = None,
+    reuse: ReuseOptions | str | float = EXACT,
+    on_tiles: OnTiles | None = None,
 ) -> NetworkFrameUpscaler:
     """The upscaler of a session that one stream uses alone.
 
@@ -113,10 +150,11 @@ def frame_upscaler_for(
         session: An open session.
         policy: The drop policy of the stream.
         controls: Values of the network's controls.
+        reuse: Which tiles are reused, see `Upscaler`.
         on_tiles: See `Upscaler`.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, concurrency, controls=controls, on_tiles=on_tiles)
+    return NetworkFrameUpscaler(session, concurrency, controls=controls, reuse=reuse, on_tiles=on_tiles)
 
 
 class BicubicFrameUpscaler:
@@ -138,6 +176,7 @@ class BicubicFrameUpscaler:
             )
         self.name = "bicubic"
         self.scale = scale
+        self.reuse = ReuseOptions()
         self.lock = FairLock(concurrency)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
@@ -148,3 +187,9 @@ class BicubicFrameUpscaler:
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         return upscaled
+
+    def for_stream(self) -> FrameUpscaler:
+        return self
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        return None

@@ -13,8 +13,9 @@ import numpy as np
 from sr_edge.bundle import TileTime
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
-from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import Latency, TileSpec
+from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.runtimes.session import Latency, Session, SessionSpec, StageTimes
+from sr_edge.spec import TileSpec
 
 OpenTile = Callable[[TileSpec], Session]
 """Opens the session of a tile size."""
@@ -61,19 +62,21 @@ class TileSession:
         for tile in self._tiles:
             self._session_of(tile)
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         return self._session_for(frames).run(frames, controls)
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         return self._session_for(frames).run_staged(frames, controls)
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         """The remainder of a ticket by the number of tile sizes is the position of the tile's size."""
         session = self._session_for(frames)
         position = next(at for at, tile in enumerate(self._tiles) if self._sessions.get(tile) is session)
         return len(self._tiles) * session.submit(frames, controls) + position
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         inner, position = divmod(ticket, len(self._tiles))
         session = self._sessions.get(self._tiles[position])
         if session is None:
@@ -108,7 +111,7 @@ class TileSession:
     ) -> None:
         self.close()
 
-    def _session_for(self, frames: Batch | Frame) -> Session:
+    def _session_for(self, frames: Batch | Uint8Frame) -> Session:
         """The session for these frames; that of the main tile raises the error for any other shape or type."""
         shape = getattr(frames, "shape", ())
         edges = shape[2:] if getattr(frames, "dtype", None) == np.float32 else shape[:2]

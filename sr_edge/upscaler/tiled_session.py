@@ -1,0 +1,106 @@
+"""One frame in tiles through a session: several in flight, and those that did not change reused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from sr_edge.frames import Region
+from sr_edge.runtimes.session import Session
+from sr_edge.tiling import Samples, upscale_frame_in_flight
+from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse
+from sr_edge.upscaler.tile_choice import TileChoice, choose_tiles
+
+_LOG = logging.getLogger(__name__)
+
+OnTile = Callable[[int, int], None]
+"""Called after each tile with the number of tiles done and the total of the picture."""
+
+OnTiles = Callable[[TileChoice], None]
+"""Called with the tiles that frames are cut into."""
+
+OnReuse = Callable[[FrameReuse], None]
+"""Called after a frame with what was reused."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How one frame is upscaled; `alpha_pass` is (number, total) of the passes over a picture with alpha."""
+
+    on_tile: OnTile | None = None
+    region: Region | None = None
+    on_reuse: OnReuse | None = None
+    alpha_pass: tuple[int, int] = (0, 1)
+
+
+@dataclass(eq=False)
+class TiledSession:
+    """An open session and how frames are cut into its tiles.
+
+    Attributes:
+        session: The session.
+        overlap_px: Minimum overlap of tiles in low-resolution pixels.
+        reuse: The tiles that are kept for the next frame; None if all are computed.
+        on_tiles: Called with the tiles of the first frame, and again whenever they are others than those before.
+    """
+
+    session: Session
+    overlap_px: int
+    reuse: TileReuse | None
+    on_tiles: OnTiles | None = None
+    _latest: TileChoice | None = field(default=None, init=False)
+
+    def count_changed(self, frame_hwc: Samples) -> int | None:
+        """The number of tiles of a frame that `upscale` would compute now; None without reuse."""
+        if self.reuse is None:
+            return None
+        return self.reuse.count_changed(frame_hwc, self._choose(frame_hwc).plan)
+
+    def upscale(
+        self,
+        frame_hwc: Samples,
+        submit: Callable[[Samples], int],
+        result: Callable[[int], Samples],
+        out: Samples | None,
+        request: Request,
+    ) -> Samples:
+        """Upscales a frame, see `upscale_frame_in_flight`; `submit` and `result` convert from and to its samples."""
+        spec, region = self.session.spec, request.region
+        choice = self._choose(frame_hwc)
+        self._report(choice)
+        plan, window = choice.plan, None
+        upscale = partial(
+            upscale_frame_in_flight,
+            frame_hwc,
+            in_flight=spec.slots,
+            tile=plan.tile,
+            scale=spec.scale,
+            overlap_px=self.overlap_px,
+            out=out,
+            on_tile=request.on_tile,
+            region=region,
+        )
+        if self.reuse is None:
+            return upscale(submit, result)
+        if region is not None:
+            plan, window = plan.covering(region)
+        tiles = self.reuse.frame(submit, result, TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass))
+        upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
+        if request.on_reuse is not None:
+            request.on_reuse(tiles.summary())
+        return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
+
+    def _choose(self, frame_hwc: Samples) -> TileChoice:
+        height, width = frame_hwc.shape[:2]
+        return choose_tiles(self.session.spec, height, width, self.overlap_px)
+
+    def _report(self, choice: TileChoice) -> None:
+        previous, self._latest = self._latest, choice
+        if choice == previous:
+            return
+        if choice.others:
+            _LOG.info("%s", choice)
+        if self.on_tiles is not None:
+            self.on_tiles(choice)
