@@ -55,13 +55,40 @@ class Precision(str, Enum):
 
 
 class FrameFormat(str, Enum):
-    """Format of a graph's input and output: float NCHW in [0, 1], or uint8 NHWC."""
+    """Format of a graph's input and output: float NCHW in [0, 1], uint8 NHWC, or NV12 input with uint8 NHWC output."""
 
     FLOAT_NCHW = "float"
     UINT8_NHWC = "uint8"
+    NV12 = "nv12"
 
     def __str__(self) -> str:
         return self.value
+
+
+class Nv12Colour(str, Enum):
+    """The matrix and the range of the samples of NV12 frames."""
+
+    BT601_LIMITED = "bt601-limited"
+    BT601_FULL = "bt601-full"
+    BT709_LIMITED = "bt709-limited"
+    BT709_FULL = "bt709-full"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_full_range(self) -> bool:
+        """Whether black is 0 and white 255, instead of 16 and 235."""
+        return self in (Nv12Colour.BT601_FULL, Nv12Colour.BT709_FULL)
+
+    @property
+    def is_bt709(self) -> bool:
+        """Whether the matrix is that of BT.709, instead of BT.601."""
+        return self in (Nv12Colour.BT709_LIMITED, Nv12Colour.BT709_FULL)
+
+
+DEFAULT_NV12_COLOUR = Nv12Colour.BT709_LIMITED
+"""That of most cameras from 720 rows."""
 
 
 class ActivationType(str, Enum):

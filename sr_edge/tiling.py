@@ -23,14 +23,18 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.errors import FrameError, TileError
+from sr_edge.errors import FrameError, TileError, UsageError
 from sr_edge.frames import Region, require_frame
+from sr_edge.nv12 import Nv12Frame
 from sr_edge.spec import TileSpec
 
 Ticket = TypeVar("Ticket")
 
 Samples = npt.NDArray[Any]
 """A frame, or one in float32: (height, width, channels)."""
+
+TiledSamples = Samples | Nv12Frame
+"""What is cut into tiles."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,14 @@ def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> Tile
 
 
 def _spans(size: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
+    """The tiles along one axis. Where all sizes are even, they begin at even pixels: no chroma sample of 4:2:0 is cut.
+
+    Rounding their starts down cannot make an overlap too small: the largest step, `tile_px - overlap_px`, is even.
+    """
+    grid_px = 1 if size % 2 or tile_px % 2 or overlap_px % 2 else 2
     count = max(1, -(-(size - overlap_px) // (tile_px - overlap_px)))
     last_start = max(0, size - tile_px)
-    starts = [last_start * index // max(1, count - 1) for index in range(count)]
+    starts = [last_start * index // max(1, count - 1) // grid_px * grid_px for index in range(count)]
     seams = [(before + tile_px + after - overlap_px) // 2 for before, after in pairwise(starts)]
     firsts = [0, *seams]
     ends = [*(seam + overlap_px for seam in seams), size]
@@ -178,7 +187,7 @@ def upscale_frame(
 
 
 def upscale_frame_in_flight(
-    frame_hwc: Samples,
+    frame_hwc: TiledSamples,
     submit: Callable[[Samples], Ticket],
     result: Callable[[Ticket], Samples],
     *,
@@ -192,15 +201,27 @@ def upscale_frame_in_flight(
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
+    An NV12 frame is cut into packed tiles with a margin (`Nv12Frame.cut`), for a network that returns RGB; it has no
+    `region`.
+
     `submit` starts one tile and returns a ticket, `result` waits for it. `result` is called for every ticket, also
     after an error. With a `region`, only the tiles that determine it are computed, and the result is exactly this part
     of the upscaled frame.
     """
-    if frame_hwc.dtype != np.float32:
+    if isinstance(frame_hwc, Nv12Frame):
+        frame_hwc.require_whole_tile(tile)
+    elif frame_hwc.dtype != np.float32:
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if region is None:
         return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile)
+    if isinstance(frame_hwc, Nv12Frame):
+        raise UsageError(
+            "a region of an NV12 frame is cut from its planes, before tiles",
+            found=str(region),
+            wanted=None,
+            remedy="crop luma and chroma to the region, at even pixels",
+        )
     region.require_within(*frame_hwc.shape[:2])
     plan, window = plan.covering(region)
     upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile)
@@ -212,7 +233,7 @@ def upscale_frame_in_flight(
 
 
 def _upscale_in_plan(
-    frame_hwc: Samples,
+    frame_hwc: TiledSamples,
     submit: Callable[[Samples], Ticket],
     result: Callable[[Ticket], Samples],
     plan: TilePlan,
@@ -223,7 +244,7 @@ def _upscale_in_plan(
 ) -> Samples:
     tile = plan.tile
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
-        return _whole(frame_hwc, submit, result, scale, on_tile)
+        return _whole(frame_hwc, submit, result, plan, scale, on_tile)
     mosaic = _Mosaic(plan, scale, output_frame(frame_hwc, scale, out))
     waiting: deque[Ticket] = deque()
     done = 0
@@ -251,14 +272,15 @@ def _upscale_in_plan(
 
 
 def _whole(
-    frame_hwc: Samples,
+    frame_hwc: TiledSamples,
     submit: Callable[[Samples], Ticket],
     result: Callable[[Ticket], Samples],
+    plan: TilePlan,
     scale: int,
     on_tile: Callable[[int, int], None] | None,
 ) -> Samples:
     """Upscales a frame of exactly one tile, without cutting, blending or copying."""
-    upscaled = result(submit(np.ascontiguousarray(frame_hwc)))
+    upscaled = result(submit(_cut(frame_hwc, plan.tile, plan.rows[0], plan.columns[0])))
     height, width, channels = frame_hwc.shape
     _require_tile(upscaled, (scale * height, scale * width, channels), frame_hwc.dtype)
     if on_tile is not None:
@@ -276,7 +298,7 @@ def _require_tile(upscaled: Samples, shape: tuple[int, ...], dtype: npt.DTypeLik
         )
 
 
-def output_frame(frame_hwc: Samples, scale: int, out: Samples | None) -> Samples:
+def output_frame(frame_hwc: TiledSamples, scale: int, out: Samples | None) -> Samples:
     """`out`, or a new array for the upscaled frame; raises FrameError if `out` has another shape or type."""
     height, width, channels = frame_hwc.shape
     shape = (scale * height, scale * width, channels)
@@ -292,7 +314,9 @@ def output_frame(frame_hwc: Samples, scale: int, out: Samples | None) -> Samples
     return out
 
 
-def _cut(frame_hwc: Samples, tile: TileSpec, row: Span, column: Span) -> Samples:
+def _cut(frame_hwc: TiledSamples, tile: TileSpec, row: Span, column: Span) -> Samples:
+    if isinstance(frame_hwc, Nv12Frame):
+        return frame_hwc.cut(row.start, column.start, tile)
     part = frame_hwc[row.start : row.start + row.covered, column.start : column.start + column.covered]
     if part.shape[:2] == (tile.height, tile.width):
         return np.ascontiguousarray(part)

@@ -14,8 +14,9 @@ from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
+from sr_edge.nv12 import require_nv12_tile
 from sr_edge.runtimes import find_entry
-from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec, member_of, take_names
+from sr_edge.spec import ModelCard, Nv12Colour, PassChoice, Precision, TileSpec, member_of, take_names
 
 TIMED_RUNTIMES = ("openvino", "onnxruntime")
 """The runtimes in which passes are timed: they open a graph within seconds, whereas engines of others take minutes."""
@@ -48,6 +49,8 @@ class DeployPlan:
         pass_budget_s: Seconds that timing the passes may take in all.
         speed_passes: All passes.
         decide_passes: Times the graphs that a runtime may run and chooses one.
+        nv12_colour: Matrix and range of the frames of graphs with NV12 input, which the bundle then has in addition;
+            None for none.
 
     Raises:
         UsageError: A target is unknown, fp32 is not among the precisions, or as `require_quantization_options`.
@@ -72,9 +75,10 @@ class DeployPlan:
     pass_budget_s: float = 20.0
     speed_passes: Sequence[SpeedPass] = SPEED_PASSES
     decide_passes: Decide = decide
+    nv12_colour: Nv12Colour | None = None
 
     def __post_init__(self) -> None:
-        take_names(self, form=Form, passes=PassChoice)
+        take_names(self, form=Form, passes=PassChoice, nv12_colour=Nv12Colour)
         precisions = tuple(member_of(Precision, precision, "precision") for precision in self.precisions)
         for name, value in (("tile", TileSpec.of(self.tile)), ("precisions", precisions)):
             object.__setattr__(self, name, value)
@@ -142,4 +146,23 @@ def require_fitting_tile(tile: TileSpec, card: ModelCard) -> None:
             wanted=card.overlap_px + 1,
             remedy=f"choose a tile of more than {card.overlap_px} pixels in height and width, preferably "
             f"{4 * card.overlap_px}",
+        )
+
+
+def require_fitting_nv12(plan: DeployPlan, card: ModelCard) -> None:
+    """Checks that graphs with NV12 input, if the plan has any, can be made of the network and its tile.
+
+    Raises:
+        UsageError: The network does not take RGB.
+        TileError: The tile, or the overlap of tiles, is odd.
+    """
+    if plan.nv12_colour is None:
+        return
+    require_nv12_tile(plan.tile, card.channels)
+    if card.overlap_px % 2:
+        raise TileError(
+            f"tiles of {card.name} overlap by {card.overlap_px} pixels, but NV12 frames are cut at even pixels",
+            found=card.overlap_px,
+            wanted="an even number",
+            remedy="deploy the network without NV12 graphs",
         )

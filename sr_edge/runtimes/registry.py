@@ -273,6 +273,7 @@ def request_from_bundle(
         allow_other_precision=allow_other_precision,
         architecture=manifest.architecture,
         options=options,
+        nv12_colour=artifact.nv12_colour,
     )
 
 
@@ -314,5 +315,5 @@ def _described(artifact: Artifact) -> str:
         else ""
     )
     activation_type = f" ({artifact.activation_type} activations)" if artifact.activation_type else ""
-    frames = f" ({artifact.io} frames)" if artifact.io is FrameFormat.UINT8_NHWC else ""
+    frames = "" if artifact.io is FrameFormat.FLOAT_NCHW else f" ({artifact.io} frames)"
     return f"{artifact.kind} {artifact.precision}{float_precision}{activation_type}{frames}"

@@ -24,12 +24,13 @@ from sr_edge.channels import (
     split_luma,
 )
 from sr_edge.controls import Controls, control_values
-from sr_edge.errors import FrameError, UsageError
+from sr_edge.errors import FrameError, TileError, UsageError
 from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_batch, require_frame, require_numbers
+from sr_edge.nv12 import Nv12Frame
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
-from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
+from sr_edge.tiling import Samples, TiledSamples, output_frame, plan_tiles, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
 from sr_edge.upscaler.reuse import DEFAULT_REUSE_MEMORY_BYTES, OFF, ReuseStatistics, reuse_memory, tile_reuse
 
@@ -38,6 +39,9 @@ OnTile = Callable[[int, int], None]
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
+
+Plane = npt.NDArray[np.uint8]
+"""Luma or chroma samples."""
 
 Kind = TypeVar("Kind")
 
@@ -221,6 +225,13 @@ class Upscaler:
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
+        if spec.io is FrameFormat.NV12:
+            raise FrameError(
+                "the graph of this session takes NV12 frames, which pictures are not",
+                found="RGB or gray",
+                wanted="luma and chroma",
+                remedy="open the session with the float or uint8 graph, or call upscale_nv12",
+            )
         if is_deep and spec.io is FrameFormat.UINT8_NHWC:
             raise FrameError(
                 "the picture has 16 bits, but the graph of this session takes 8-bit frames",
@@ -242,6 +253,52 @@ class Upscaler:
             return picture_frame(frame, channels)
 
         return self._in_tiles(frame_hwc, submit, result, out, on_tile, region)
+
+    def upscale_nv12(
+        self, luma: Plane, chroma: Plane, out: Frame | None = None, on_tile: OnTile | None = None
+    ) -> Frame:
+        """Upscales an NV12 frame in a session whose graph converts it to RGB.
+
+        Matrix and range of the samples must be those of the graph, `session.spec.nv12_colour`.
+
+        Args:
+            luma: uint8 (height, width), both even and not smaller than the session's tile. Rows may have a stride.
+            chroma: uint8 (height / 2, width / 2, 2), U and V.
+            out: Array for the result; None allocates one.
+            on_tile: Called after each tile.
+
+        Returns:
+            `out`, or a new frame, uint8 (height, width, 3) RGB, `scale` times as large.
+
+        Raises:
+            UsageError: the graph of the session takes other frames.
+            FrameError: the planes are not those of an NV12 frame, or smaller than a tile.
+            TileError: the overlap is odd or does not fit the session's tile.
+            EngineError: the runtime failed.
+        """
+        if self._session.spec.io is not FrameFormat.NV12:
+            raise UsageError(
+                f"the graph of this session takes {self._session.spec.io} frames",
+                found=str(self._session.spec.io),
+                wanted=str(FrameFormat.NV12),
+                remedy='deploy the network with --io nv12, and open the session with io="nv12"',
+            )
+        if self._overlap_px % 2:
+            raise TileError(
+                f"NV12 frames cannot be cut into tiles that overlap by {self._overlap_px} pixels: four pixels share a "
+                "chroma sample",
+                found=self._overlap_px,
+                wanted="an even number",
+                remedy=f"pass for example overlap_px={self._overlap_px + 1}",
+            )
+
+        def submit(packed: Samples) -> int:
+            return self._session.submit(packed, self._controls)
+
+        def result(ticket: int) -> Samples:
+            return self._session.result(ticket)
+
+        return self._in_tiles(Nv12Frame(luma, chroma), submit, result, out, on_tile, None)
 
     def _upscale_luma(
         self, rgb_hwc: Frame, out: Frame | None, on_tile: OnTile | None, region: Region | None = None
@@ -277,7 +334,7 @@ class Upscaler:
 
     def _in_tiles(
         self,
-        frame_hwc: Samples,
+        frame_hwc: TiledSamples,
         submit: Callable[[Samples], int],
         result: Callable[[int], Samples],
         out: Samples | None,
