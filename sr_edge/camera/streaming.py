@@ -25,7 +25,8 @@ from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
-from sr_edge.spec import Precision
+from sr_edge.runtimes.session import Session
+from sr_edge.spec import FrameFormat, OnEvent, Precision
 
 Model = Bundle | Path | str | FrameUpscaler
 """A bundle, its path, or an upscaler that several streams may share."""
@@ -133,6 +134,7 @@ def stream(
     controls: Controls | None = None,
     source_options: SourceOptions | None = None,
     on_event: Callable[[str], None] = ignore_event,
+    nv12: bool = False,
 ) -> Stream:
     """Opens a source and a model. The stream starts when it is iterated or given a sink.
 
@@ -155,9 +157,12 @@ def stream(
         controls: settings of the network, as for `Upscaler`.
         source_options: options for a source that is opened here; their `on_event` is replaced.
         on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
+        nv12: whether 8-bit 4:2:0 frames with the matrix and range of the bundle's NV12 graph run in that graph, which
+            converts them itself. Why others do not is an event. Ignored if `model` is an upscaler.
 
     Raises:
         UsageError: an argument is wrong.
+        PrecisionUnavailable: the bundle has no NV12 graph that can run here.
         StreamError: the source cannot be opened.
         FrameError: the folder of images cannot be read.
         BundleError: see `open_session`.
@@ -169,7 +174,7 @@ def stream(
     with ExitStack() as resources:
         choice = EngineChoice.read(runtime, precision, float_precision, device)
         load = partial(_open_model, resources=resources, choice=choice)
-        upscaler_for = load(model, controls=controls)
+        upscaler_for = load(model, controls=controls, nv12=nv12, on_event=event_log.record)
         fallback_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
         if isinstance(source, (str, Path)):
@@ -197,6 +202,8 @@ def _open_model(
     resources: ExitStack,
     choice: EngineChoice,
     controls: Controls | None,
+    nv12: bool = False,
+    on_event: OnEvent = ignore_event,
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
 
@@ -205,6 +212,12 @@ def _open_model(
     if not isinstance(model, (Bundle, Path, str)):
         return lambda policy: model
     bundle = model if isinstance(model, Bundle) else resources.enter_context(open_model(model))
-    session = resources.enter_context(open_engine(bundle, choose_engine(bundle, choice)))
-    session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
-    return lambda policy: frame_upscaler_for(session, policy, controls)
+    engine = choose_engine(bundle, choice)
+
+    def warm(io: FrameFormat | None = None) -> Session:
+        session = resources.enter_context(open_engine(bundle, engine, io=io))
+        session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
+        return session
+
+    session, nv12_session = warm(), warm(FrameFormat.NV12) if nv12 else None
+    return lambda policy: frame_upscaler_for(session, policy, controls, nv12_session=nv12_session, on_event=on_event)

@@ -92,6 +92,12 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     threads = GObject.Property(
         type=int, default=0, minimum=0, maximum=4096, nick="Threads", blurb="0: the runtime chooses"
     )
+    nv12 = GObject.Property(
+        type=bool,
+        default=False,
+        nick="NV12",
+        blurb="Convert NV12 and I420 frames in the graph of a bundle that was deployed with --io nv12",
+    )
     policy = GObject.Property(
         type=str,
         default="",
@@ -170,11 +176,14 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         if self._policy is not None:
             self._configure_queue(self._policy)
         return NetworkSettings(
-            self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads
+            self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads, self.nv12
         )
 
     def on_engine(self, text: str) -> None:
         self._engine = text
+
+    def on_event(self, text: str) -> None:
+        self._post(Gst.MessageType.WARNING, text)
 
     def on_caps(self, processing_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.spec import FrameFormat, OnEvent
 
 _WARM_UP_RUNS = 2
 
@@ -28,16 +30,22 @@ class NetworkSettings:
     float_precision: str = ""
     device: str = ""
     threads: int = 0
+    nv12: bool = False
 
 
 class GstUpscaler:
     """An open engine, for use by one thread."""
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    def __init__(self, settings: NetworkSettings, on_event: OnEvent = ignore_event) -> None:
         """Opens the bundle or ONNX file in its runtime.
+
+        Args:
+            settings: The properties of the element.
+            on_event: Called with the reason why frames do not run in the NV12 graph.
 
         Raises:
             UsageError: No model is set, or the runtime or precision is unknown.
+            PrecisionUnavailable: `nv12` is set, and the bundle has no NV12 graph that can run here.
             BundleError, ExportError, EngineError, RuntimeUnavailable: As raised by `open_model` and `open_engine`.
         """
         if not settings.model:
@@ -56,9 +64,14 @@ class GstUpscaler:
         with ExitStack() as resources:
             bundle = resources.enter_context(open_model(Path(settings.model).expanduser()))
             self.engine = choose_engine(bundle, choice)
-            self._session = resources.enter_context(open_engine(bundle, self.engine))
+            session = resources.enter_context(open_engine(bundle, self.engine))
+            nv12_session = (
+                resources.enter_context(open_engine(bundle, self.engine, io=FrameFormat.NV12))
+                if settings.nv12
+                else None
+            )
             self._resources = resources.pop_all()
-        self._frame_upscaler = NetworkFrameUpscaler(self._session)
+        self._frame_upscaler = NetworkFrameUpscaler(session, nv12_session=nv12_session, on_event=on_event)
 
     @property
     def scale(self) -> int:

@@ -68,6 +68,18 @@ def test_a_file_into_a_file(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path:
     assert (report["input_size"], report["output_size"]) == ([WIDTH, HEIGHT], [2 * WIDTH, 2 * HEIGHT])
 
 
+def test_nv12_frames_are_converted_in_the_graph(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = sr_edge("stream", bundle, clip, "null", *ON, "--nv12", "--stats-json", figures)
+    assert done.code == 0, done.stderr
+    assert json.loads(figures.read_text(encoding="utf-8"))["events"] == []
+    limited = write_clip(tmp_path / "clip.mkv", [0, 3000], codec="ffv1", pixel_format="yuv444p")
+    done = sr_edge("stream", bundle, limited, "null", *ON, "--nv12", "--stats-json", figures)
+    assert done.code == 0, done.stderr
+    (event,) = json.loads(figures.read_text(encoding="utf-8"))["events"]
+    assert "yuv444p" in event
+
+
 def test_figures_that_find_no_room_do_not_cost_the_summary(clip: Path, bundle: Path, tmp_path: Path) -> None:
     program = """
 import resource, signal, sys

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.flow.fair_lock import FairLock
 from sr_edge.camera.media.conversion import RGB_COLOUR, frame_from_rgb, resized, rgb_from_frame
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.nv12 import nv12_obstacle, nv12_planes
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
-from sr_edge.runtimes.session import Session
+from sr_edge.runtimes.session import Session, SessionSpec
+from sr_edge.spec import OnEvent
 from sr_edge.upscaler import Upscaler
 
 
@@ -57,7 +60,14 @@ class NetworkFrameUpscaler:
     """A network in an open session, which the caller owns and closes."""
 
     def __init__(
-        self, session: Session, concurrency: int = 1, overlap_px: int | None = None, controls: Controls | None = None
+        self,
+        session: Session,
+        concurrency: int = 1,
+        overlap_px: int | None = None,
+        controls: Controls | None = None,
+        *,
+        nv12_session: Session | None = None,
+        on_event: OnEvent = ignore_event,
     ) -> None:
         """Creates the upscaler of a session.
 
@@ -67,6 +77,9 @@ class NetworkFrameUpscaler:
                 session has the highest throughput, because the conversions overlap with inference.
             overlap_px: see `Upscaler`.
             controls: see `Upscaler`.
+            nv12_session: a session over the graph of the same network that converts NV12 frames itself. It runs the
+                8-bit 4:2:0 frames with its matrix and range, and `session` all others.
+            on_event: called once for each reason why frames do not run in the `nv12_session`.
 
         Raises:
             UsageError: the concurrency is less than 1.
@@ -83,19 +96,44 @@ class NetworkFrameUpscaler:
         self.scale = spec.scale
         self.lock = FairLock(concurrency)
         self._upscaler = Upscaler(session, overlap_px, controls)
+        self._nv12 = None if nv12_session is None else Upscaler(nv12_session, overlap_px, controls)
+        self._on_event = on_event
+        self._obstacles: set[str] = set()
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
+        if self._nv12 is not None and self._takes_nv12(frame, self._nv12.session.spec):
+            return frame.with_planes(nv12_planes(frame), PixelFormat.NV12)
         pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
         return frame.with_planes((rgb_from_frame(frame),), pixel_format, RGB_COLOUR)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
+        if self._nv12 is not None and prepared.format is PixelFormat.NV12:
+            luma, chroma = nv12_planes(prepared)
+            return prepared.with_planes((self._nv12.upscale_nv12(luma, chroma),), PixelFormat.RGB, RGB_COLOUR)
         return prepared.with_planes((self._upscaler.upscale(prepared.planes[0]),))
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         return frame_from_rgb(upscaled.planes[0], like)
 
+    def _takes_nv12(self, frame: VideoFrame, spec: SessionSpec) -> bool:
+        """Whether the graph that converts NV12 frames takes this one; the first time, the event says why not."""
+        if spec.nv12_colour is None:
+            return False
+        obstacle = nv12_obstacle(frame, spec.nv12_colour, spec.tile)
+        if obstacle and obstacle not in self._obstacles:
+            self._obstacles.add(obstacle)
+            self._on_event(f"frames are converted to RGB before the graph: {obstacle}")
+        return not obstacle
 
-def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | None = None) -> NetworkFrameUpscaler:
+
+def frame_upscaler_for(
+    session: Session,
+    policy: Policy,
+    controls: Controls | None = None,
+    *,
+    nv12_session: Session | None = None,
+    on_event: OnEvent = ignore_event,
+) -> NetworkFrameUpscaler:
     """The upscaler of a session that one stream uses alone.
 
     Under `block` a further frame is prepared while the engine is busy. Other policies have one frame in the engine at a
@@ -105,9 +143,11 @@ def frame_upscaler_for(session: Session, policy: Policy, controls: Controls | No
         session: An open session.
         policy: The drop policy of the stream.
         controls: Values of the network's controls.
+        nv12_session: As for `NetworkFrameUpscaler`.
+        on_event: As for `NetworkFrameUpscaler`.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, concurrency, controls=controls)
+    return NetworkFrameUpscaler(session, concurrency, controls=controls, nv12_session=nv12_session, on_event=on_event)
 
 
 class BicubicFrameUpscaler:
