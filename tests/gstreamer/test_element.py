@@ -129,8 +129,8 @@ def test_nv12_frames_run_in_their_own_graph(
     source, result = tmp_path / "in.raw", tmp_path / "out.raw"
     source.write_bytes(small.noise(FRAMES, seed=4))
     for colorimetry, colour in (("bt709", Colour(ColourRange.LIMITED, 1, 1, 1)), ("bt601", BT601)):
-        caps = f"capssetter caps=video/x-raw,colorimetry={colorimetry}"
-        pipeline = f"{read_pipeline(source, name, small)} ! {caps} !"
+        caps = f"video/x-raw,format={name},width=64,height=48,framerate=30/1,colorimetry={colorimetry}"
+        pipeline = f"filesrc location={source} blocksize={small.frame_bytes} ! {caps} !"
         launch = gstreamer.launch(pipeline, sredge, f"nv12=true ! filesink location={result}")
         assert launch.code == 0, launch.output
         assert ("bt601-limited" in launch.output) is (colorimetry == "bt601")
