@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from sr_edge.camera import NetworkFrameUpscaler, VideoFrame
 from sr_edge.camera.media.conversion import reformatted
 from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.deploy import DeployPlan, deploy_network
+from sr_edge.errors import PrecisionUnavailable
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.files.whole_file import require_output_file
 from sr_edge.image_files import read_picture
@@ -187,13 +190,15 @@ def main() -> None:
     sizes, rounds = (SIZES[:1], 5) if args.smallest else (SIZES, args.rounds)
     environment = describe_environment()
     with bundle_of(args.bundle, precisions, args.threads) as bundle:
-        rows = [
-            measure(bundle, runtime, precision, photograph(*size, pixel_format), rounds, args.threads)
-            for runtime in RUNTIMES
-            for precision in precisions
-            for size in sizes
-            for pixel_format in (PixelFormat.NV12, PixelFormat.I420)
-        ]
+        rows: list[Row] = []
+        for runtime, precision in product(RUNTIMES, precisions):
+            try:
+                rows += [
+                    measure(bundle, runtime, precision, photograph(*size, pixel_format), rounds, args.threads)
+                    for size, pixel_format in product(sizes, (PixelFormat.NV12, PixelFormat.I420))
+                ]
+            except PrecisionUnavailable as error:
+                print(f"{runtime} {precision} is left out: {error}", file=sys.stderr)
     where = (
         f"convnet-tiny x2, {COLOUR}, tile {TILE}, {args.threads} threads, {rounds} rounds in turn, medians with the "
         f"95 % interval of the median ratio; {environment.machine.cpu}. `python benchmarks/nv12.py --publish`."

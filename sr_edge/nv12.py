@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError, TileError, UsageError
-from sr_edge.spec import RGB, FrameFormat, Nv12Colour, TileSpec
+from sr_edge.spec import RGB, Nv12Colour, TileSpec
 
 MARGIN_PX = 4
 """Pixels around a tile whose chroma the pixels at its edge depend on: two samples."""
@@ -59,17 +59,6 @@ def chroma_weights() -> npt.NDArray[np.float64]:
 def nv12_shape(tile: TileSpec) -> tuple[int, int, int]:
     """The shape of a packed tile with its margin, (rows, columns, 1): rows of the luma, then those of the chroma."""
     return (tile.height + 2 * MARGIN_PX) * 3 // 2, tile.width + 2 * MARGIN_PX, 1
-
-
-def require_colour(io: FrameFormat, colour: Nv12Colour | None) -> None:
-    """Raises UsageError unless NV12 frames, and no others, have a colour."""
-    if (io is FrameFormat.NV12) != (colour is not None):
-        raise UsageError(
-            f"{io} frames {'have no colour' if colour is None else f'were given the colour {colour}'}",
-            found=str(colour) if colour else None,
-            wanted=tuple(map(str, Nv12Colour)) if io is FrameFormat.NV12 else None,
-            remedy="give the matrix and range of NV12 frames, and of no others, for example bt709-limited",
-        )
 
 
 def require_nv12_tile(tile: TileSpec | None, channels: int) -> TileSpec:

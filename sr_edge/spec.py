@@ -91,6 +91,17 @@ DEFAULT_NV12_COLOUR = Nv12Colour.BT709_LIMITED
 """That of most cameras from 720 rows."""
 
 
+def require_nv12_colour(io: FrameFormat, colour: Nv12Colour | None) -> None:
+    """Raises UsageError unless NV12 frames, and no others, have a colour."""
+    if (io is FrameFormat.NV12) != (colour is not None):
+        raise UsageError(
+            f"{io} frames {'have no colour' if colour is None else f'were given the colour {colour}'}",
+            found=str(colour) if colour else None,
+            wanted=tuple(map(str, Nv12Colour)) if io is FrameFormat.NV12 else None,
+            remedy="give the matrix and range of NV12 frames, and of no others, for example bt709-limited",
+        )
+
+
 class ActivationType(str, Enum):
     """How INT8 activations are written: as INT8 with zero point 0, or the same values as UINT8 with zero point 128."""
 

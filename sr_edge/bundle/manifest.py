@@ -15,8 +15,16 @@ from sr_edge.bundle.consistency import require_consistent
 from sr_edge.bundle.plain import to_plain
 from sr_edge.bundle.recommendation import RecommendedEngine
 from sr_edge.errors import BundleError
-from sr_edge.nv12 import require_colour
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Nv12Colour, Precision, TileSpec, take_names
+from sr_edge.spec import (
+    ActivationType,
+    FrameFormat,
+    ModelCard,
+    Nv12Colour,
+    Precision,
+    TileSpec,
+    require_nv12_colour,
+    take_names,
+)
 
 SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
@@ -99,7 +107,7 @@ class Artifact:
     def __post_init__(self) -> None:
         take_names(self, kind=ArtifactKind, precision=Precision, float_precision=Precision)
         take_names(self, activation_type=ActivationType, io=FrameFormat, nv12_colour=Nv12Colour)
-        require_colour(self.io, self.nv12_colour)
+        require_nv12_colour(self.io, self.nv12_colour)
         require_inner_path(self.file)
         _require_digest(self.sha256, self.file)
 

@@ -43,9 +43,9 @@ from sr_edge.export.proof import (
 from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
-from sr_edge.nv12 import require_colour, require_nv12_tile
+from sr_edge.nv12 import require_nv12_tile
 from sr_edge.printable import one_line
-from sr_edge.spec import FrameFormat, Nv12Colour, PassChoice, Precision, TileSpec, member_of
+from sr_edge.spec import FrameFormat, Nv12Colour, PassChoice, Precision, TileSpec, member_of, require_nv12_colour
 
 DISTRIBUTION = "sr-edge"
 
@@ -148,7 +148,7 @@ def export_onnx(
     precision = member_of(Precision, precision, "precision")
     require_output_file(path)
     require_writable(precision)
-    require_colour(io, colour)
+    require_nv12_colour(io, colour)
     if io is FrameFormat.NV12:
         require_nv12_tile(None if dynamic else tile, model.card.channels)
     _require_usable(model, tile, patches)

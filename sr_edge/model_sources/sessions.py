@@ -93,7 +93,7 @@ def open_frame_session(
 
 
 def open_engine(
-    bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None, io: FrameFormat | None = None
+    bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None, io: FrameFormat | str | None = None
 ) -> Session:
     """Opens an engine of `choose_engine` for frames, as `open_frame_session` does, whose errors it raises.
 
@@ -104,7 +104,7 @@ def open_engine(
         io: frame format of the only graph to open; None opens those for frames of 8 bits and of more.
     """
     if io is not None:
-        return _open_graph(bundle, engine, io, False, options)
+        return _open_graph(bundle, engine, member_of(FrameFormat, io, "frame format"), False, options)
     with ExitStack() as resources:
         return _open_frames(bundle, engine, options, resources)
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.nv12 import require_colour
 from sr_edge.spec import (
     CHANNEL_NAMES,
     RGB,
@@ -26,6 +25,7 @@ from sr_edge.spec import (
     Nv12Colour,
     Precision,
     TileSpec,
+    require_nv12_colour,
     take_names,
 )
 
@@ -74,7 +74,7 @@ class SessionRequest:
         object.__setattr__(self, "tile", TileSpec.of(self.tile))
         take_names(self, precision=Precision, float_precision=Precision, activation_type=ActivationType, io=FrameFormat)
         take_names(self, nv12_colour=Nv12Colour)
-        require_colour(self.io, self.nv12_colour)
+        require_nv12_colour(self.io, self.nv12_colour)
         for name, value in (("threads", self.threads), ("slots", self.slots)):
             if value is not None and value < 1:
                 raise UsageError(

@@ -38,11 +38,10 @@ from sr_edge.nv12 import (
     MARGIN_PX,
     chroma_weights,
     nv12_shape,
-    require_colour,
     require_nv12_tile,
     rgb_matrix,
 )
-from sr_edge.spec import FrameFormat, Nv12Colour, TileSpec
+from sr_edge.spec import FrameFormat, Nv12Colour, TileSpec, require_nv12_colour
 
 _PIXELS = 4
 """Pixels that share a chroma sample."""
@@ -99,7 +98,7 @@ def wrap_frames(model: onnx.ModelProto, io: FrameFormat, colour: Nv12Colour | No
         UsageError: There is a colour without NV12 frames, or none with them; or as `wrap_nv12`.
         ExportError, TileError: As `wrap_uint8` and `wrap_nv12`.
     """
-    require_colour(io, colour)
+    require_nv12_colour(io, colour)
     if colour is not None:
         return wrap_nv12(model, colour).model
     return wrap_uint8(model).model if io is FrameFormat.UINT8_NHWC else model
