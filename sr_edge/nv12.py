@@ -29,6 +29,9 @@ MARGIN_PX = 4
 CHROMA_LIMIT = 32_767 / 128
 """The largest result of the horizontal interpolation, in levels: 15 bits, of which 7 are fractional."""
 
+Plane = npt.NDArray[np.unsignedinteger[Any]]
+"""Samples of luma (height, width), or of chroma (height / 2, width / 2, 2). Rows may have a stride."""
+
 _A = -0.6
 _TAPS = MARGIN_PX + 1
 
@@ -93,6 +96,17 @@ def require_nv12_tile(tile: TileSpec | None, channels: int) -> TileSpec:
     return tile
 
 
+def require_even_overlap(overlap_px: int) -> None:
+    """Raises TileError if tiles overlap by an odd number of pixels: some would cut through chroma samples."""
+    if overlap_px % 2:
+        raise TileError(
+            f"tiles of NV12 frames cannot overlap by {overlap_px} pixels: four pixels share a chroma sample",
+            found=overlap_px,
+            wanted="an even number",
+            remedy="use an even overlap, or float or uint8 frames for a network whose own overlap is odd",
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Nv12Frame:
     """The planes of an NV12 frame.
@@ -105,8 +119,8 @@ class Nv12Frame:
         FrameError: The planes have another type, an odd size, or sizes that do not match.
     """
 
-    luma: npt.NDArray[np.uint8]
-    chroma: npt.NDArray[np.uint8]
+    luma: Plane
+    chroma: Plane
 
     def __post_init__(self) -> None:
         for name, plane in (("luma", self.luma), ("chroma", self.chroma)):
@@ -144,8 +158,14 @@ class Nv12Frame:
         """The type of its samples."""
         return self.luma.dtype
 
-    def require_whole_tile(self, tile: TileSpec) -> None:
-        """Raises FrameError if the frame is smaller than a tile: the samples beyond it would not be those of RGB."""
+    def require_tiles(self, tile: TileSpec, overlap_px: int) -> None:
+        """Checks that the frame can be cut into tiles.
+
+        Raises:
+            TileError: The overlap is odd.
+            FrameError: The frame is smaller than a tile: what extends it would not be what extends an RGB frame.
+        """
+        require_even_overlap(overlap_px)
         if self.shape[0] < tile.height or self.shape[1] < tile.width:
             raise FrameError(
                 f"the frame of {self.shape[1]}x{self.shape[0]} pixels is smaller than the tile {tile}",
@@ -165,7 +185,7 @@ class Nv12Frame:
         return packed[..., np.newaxis]
 
 
-def _cut_repeating(plane: npt.NDArray[np.uint8], top: int, left: int, out: npt.NDArray[np.uint8]) -> None:
+def _cut_repeating(plane: Plane, top: int, left: int, out: npt.NDArray[np.uint8]) -> None:
     """Fills `out` with the samples of `plane` from (`top`, `left`); those beyond the plane repeat those at its edge."""
     height, width = plane.shape[:2]
     bottom, right = top + out.shape[0], left + out.shape[1]

@@ -209,19 +209,14 @@ def upscale_frame_in_flight(
     of the upscaled frame.
     """
     if isinstance(frame_hwc, Nv12Frame):
-        frame_hwc.require_whole_tile(tile)
+        frame_hwc.require_tiles(tile, overlap_px)
     elif frame_hwc.dtype != np.float32:
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if region is None:
         return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile)
     if isinstance(frame_hwc, Nv12Frame):
-        raise UsageError(
-            "a region of an NV12 frame is cut from its planes, before tiles",
-            found=str(region),
-            wanted=None,
-            remedy="crop luma and chroma to the region, at even pixels",
-        )
+        raise UsageError("NV12 frames are not cut into regions", found=region, remedy="crop their planes before")
     region.require_within(*frame_hwc.shape[:2])
     plan, window = plan.covering(region)
     upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile)

@@ -30,8 +30,7 @@ def random_nv12(height: int, width: int, colour: Nv12Colour = Nv12Colour.BT709_L
 
 
 def planes_of(frame: VideoFrame) -> Nv12Frame:
-    luma, chroma = frame.planes
-    return Nv12Frame(luma.astype(np.uint8, copy=False), chroma.astype(np.uint8, copy=False))
+    return Nv12Frame(*frame.planes)
 
 
 def rgb_of(frame: VideoFrame) -> Array:

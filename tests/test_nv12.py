@@ -92,7 +92,9 @@ def test_planes_of_other_formats_are_refused(luma: np.ndarray, chroma: np.ndarra
 
 def test_a_frame_smaller_than_a_tile_is_refused() -> None:
     with raises(FrameError, found=(24, 30), wanted=(24, 32)):
-        planes_of(random_nv12(24, 30)).require_whole_tile(TILE)
+        planes_of(random_nv12(24, 30)).require_tiles(TILE, 4)
+    with raises(TileError, found=5):
+        planes_of(random_nv12(24, 32)).require_tiles(TILE, 5)
 
 
 def test_odd_tiles_other_channels_and_dynamic_sizes_are_refused() -> None:

@@ -14,7 +14,7 @@ from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
-from sr_edge.nv12 import require_nv12_tile
+from sr_edge.nv12 import require_even_overlap, require_nv12_tile
 from sr_edge.runtimes import find_entry
 from sr_edge.spec import ModelCard, Nv12Colour, PassChoice, Precision, TileSpec, member_of, take_names
 
@@ -159,10 +159,4 @@ def require_fitting_nv12(plan: DeployPlan, card: ModelCard) -> None:
     if plan.nv12_colour is None:
         return
     require_nv12_tile(plan.tile, card.channels)
-    if card.overlap_px % 2:
-        raise TileError(
-            f"tiles of {card.name} overlap by {card.overlap_px} pixels, but NV12 frames are cut at even pixels",
-            found=card.overlap_px,
-            wanted="an even number",
-            remedy="deploy the network without NV12 graphs",
-        )
+    require_even_overlap(card.overlap_px)

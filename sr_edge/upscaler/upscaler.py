@@ -24,9 +24,9 @@ from sr_edge.channels import (
     split_luma,
 )
 from sr_edge.controls import Controls, control_values
-from sr_edge.errors import FrameError, TileError, UsageError
+from sr_edge.errors import FrameError, UsageError
 from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_batch, require_frame, require_numbers
-from sr_edge.nv12 import Nv12Frame
+from sr_edge.nv12 import Nv12Frame, Plane
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Batch, Session
 from sr_edge.spec import FrameFormat
@@ -39,9 +39,6 @@ OnTile = Callable[[int, int], None]
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
-
-Plane = npt.NDArray[np.uint8]
-"""Luma or chroma samples."""
 
 Kind = TypeVar("Kind")
 
@@ -262,7 +259,7 @@ class Upscaler:
         Matrix and range of the samples must be those of the graph, `session.spec.nv12_colour`.
 
         Args:
-            luma: uint8 (height, width), both even and not smaller than the session's tile. Rows may have a stride.
+            luma: uint8 (height, width), both even and not smaller than the session's tile.
             chroma: uint8 (height / 2, width / 2, 2), U and V.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
@@ -283,22 +280,11 @@ class Upscaler:
                 wanted=str(FrameFormat.NV12),
                 remedy='deploy the network with --io nv12, and open the session with io="nv12"',
             )
-        if self._overlap_px % 2:
-            raise TileError(
-                f"NV12 frames cannot be cut into tiles that overlap by {self._overlap_px} pixels: four pixels share a "
-                "chroma sample",
-                found=self._overlap_px,
-                wanted="an even number",
-                remedy=f"pass for example overlap_px={self._overlap_px + 1}",
-            )
 
         def submit(packed: Samples) -> int:
             return self._session.submit(packed, self._controls)
 
-        def result(ticket: int) -> Samples:
-            return self._session.result(ticket)
-
-        return self._in_tiles(Nv12Frame(luma, chroma), submit, result, out, on_tile, None)
+        return self._in_tiles(Nv12Frame(luma, chroma), submit, self._session.result, out, on_tile, None)
 
     def _upscale_luma(
         self, rgb_hwc: Frame, out: Frame | None, on_tile: OnTile | None, region: Region | None = None

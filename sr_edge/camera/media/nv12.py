@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
-import numpy.typing as npt
 
 from sr_edge.camera.media.conversion import assumed_matrix
-from sr_edge.camera.media.frame import ColourRange, PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import ColourRange, PixelFormat, Plane, VideoFrame
 from sr_edge.spec import Nv12Colour, TileSpec
 
 _MATRICES = {1: "bt709", 5: "bt601", 6: "bt601"}
 """By the matrix coefficients of ITU-T H.273."""
-
-Plane = npt.NDArray[np.uint8]
 
 
 def nv12_obstacle(frame: VideoFrame, colour: Nv12Colour, tile: TileSpec) -> str:
@@ -47,4 +42,4 @@ def nv12_planes(frame: VideoFrame) -> tuple[Plane, Plane]:
     """
     luma, *chroma = frame.planes
     interleaved = chroma[0] if len(chroma) == 1 else np.stack(chroma, axis=-1)
-    return cast(Plane, luma), cast(Plane, interleaved)
+    return luma, interleaved

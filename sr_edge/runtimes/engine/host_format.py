@@ -1,6 +1,7 @@
 """Converts between the caller's arrays and the graph's: uint8 HWC frames and float NCHW batches.
 
-Packed NV12 tiles (`sr_edge.nv12`) are uint8 (rows, columns, 1); only graphs that convert them take them."""
+Packed NV12 tiles (`sr_edge.nv12`) are uint8 (rows, columns, 1); only graphs that convert them take them.
+"""
 
 from __future__ import annotations
 
