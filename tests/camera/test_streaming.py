@@ -11,8 +11,10 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # ships no types
@@ -35,6 +37,7 @@ from sr_edge.errors import BundleError, PrecisionUnavailable, StreamError, Usage
 from sr_edge.export import export_onnx
 from sr_edge.models import load_model
 from sr_edge.runtimes import Session
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
 from tests.camera.fakes import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
@@ -95,6 +98,20 @@ def test_frames_that_the_nv12_graph_does_not_take_run_in_the_other_one(session: 
         assert (upscaled.format, upscaled.width) == (frame.format, 2 * frame.width)
     assert len(events) == 3
     assert ["bt601-limited" in events[0], "yuv420p10le" in events[1], "yuv422p" in events[2]] == [True] * 3
+
+
+def test_an_engine_in_bf16_does_not_convert_frames(session: Session, nv12_session: Session) -> None:
+    """OpenVINO computes the conversion in bf16, too, with 8 bits of precision."""
+    frame = flat_frame(3)
+    events: list[str] = []
+    for spec in (
+        replace(nv12_session.spec, ran=Precision.BF16),
+        replace(nv12_session.spec, ran=Precision.INT8, float_precision_ran=Precision.BF16),
+    ):
+        engine = cast(Session, SimpleNamespace(spec=spec))
+        upscaler = NetworkFrameUpscaler(session, nv12_session=engine, on_event=events.append)
+        assert upscaler.prepare(frame).format is PixelFormat.RGB
+    assert ["bf16" in event for event in events] == [True, True]
 
 
 def test_a_bundle_without_nv12_graphs_is_refused(clip: Path, bundle: Path, tmp_path: Path) -> None:

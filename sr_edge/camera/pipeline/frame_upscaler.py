@@ -13,7 +13,7 @@ from sr_edge.camera.media.nv12 import nv12_obstacle, nv12_planes
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.runtimes.session import Session, SessionSpec
-from sr_edge.spec import OnEvent
+from sr_edge.spec import OnEvent, Precision
 from sr_edge.upscaler import Upscaler
 
 
@@ -120,6 +120,8 @@ class NetworkFrameUpscaler:
         if spec.nv12_colour is None:
             return False
         obstacle = nv12_obstacle(frame, spec.nv12_colour, spec.tile)
+        if Precision.BF16 in (spec.ran, spec.float_precision_ran):
+            obstacle = "the engine computes in bf16, which is too coarse for the conversion"
         if obstacle and obstacle not in self._obstacles:
             self._obstacles.add(obstacle)
             self._on_event(f"frames are converted to RGB before the graph: {obstacle}")
