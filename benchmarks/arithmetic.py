@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sr_edge.runtimes.openvino.runtime import ov, shared_core
+from sr_edge.runtimes.openvino.runtime import shared_core
 from sr_edge.spec import Precision
 
 SIDE = 2048
@@ -41,10 +41,13 @@ def _torch_run(dtype: torch.dtype) -> Callable[[], object]:
 
 
 def _openvino_run(hint: str) -> Callable[[], object]:
+    import openvino as ov  # type: ignore[import-untyped]  # after the runtime, which hides its telemetry
+
     left = ov.opset13.parameter([SIDE, SIDE], np.float32)
     weights = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
     product = ov.opset13.matmul(left, ov.opset13.constant(weights), False, False)
     compiled = shared_core().compile_model(ov.Model([product], [left]), "CPU", {"INFERENCE_PRECISION_HINT": hint})
     request = compiled.create_infer_request()
     request.set_input_tensor(ov.Tensor(np.random.default_rng(1).standard_normal((SIDE, SIDE), np.float32)))
-    return request.infer
+    run: Callable[[], object] = request.infer
+    return run

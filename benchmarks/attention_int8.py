@@ -37,13 +37,12 @@ from sr_edge.calibration import (
     observer_named,
     quantize_onnx,
 )
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.load import load_graph
 from sr_edge.calibration.graph.probe import InstrumentedGraph
 from sr_edge.errors import FrameError
 from sr_edge.export import export_onnx
 from sr_edge.export.graph.view import view_graph
-from sr_edge.frames import Frame
+from sr_edge.frames import Batch, Frame
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.runtimes import Session, measure_interleaved, paired_ratio, supports
 from sr_edge.runtimes.openvino.runtime import precision_hint, shared_core

@@ -11,11 +11,13 @@ from types import TracebackType
 
 import numpy as np
 
+from sr_edge.controls import Controls
 from sr_edge.errors import TileError
+from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import Session, SessionSpec, StageTimes
-from sr_edge.runtimes.session import Batch, Controls, Frame
-from sr_edge.spec import FrameFormat, Latency, Precision, TileSpec
+from sr_edge.runtimes.session import Latency
+from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 SYNTHETIC_SLOTS = 2
 
@@ -49,7 +51,7 @@ class SyntheticSession:
         self._network_s = network_ms / 1e3
         self._out_shape = (tile.height * scale, tile.width * scale, 3)
         self._engine = ThreadPoolExecutor(1)
-        self._flying: dict[int, Future[Frame]] = {}
+        self._flying: dict[int, Future[Uint8Frame]] = {}
         self._tickets = itertools.count()
         self._spec = SessionSpec(
             runtime="synthetic",
@@ -72,7 +74,7 @@ class SyntheticSession:
     def spec(self) -> SessionSpec:
         return self._spec
 
-    def _compute(self, frames: Batch | Frame) -> Frame:
+    def _compute(self, frames: Batch | Uint8Frame) -> Uint8Frame:
         if frames.dtype != np.uint8 or frames.shape != (self._spec.tile.height, self._spec.tile.width, 3):
             raise TileError(
                 f"the synthetic session takes uint8 tiles of {self._spec.tile}, not {frames.dtype} {frames.shape}",
@@ -84,21 +86,23 @@ class SyntheticSession:
         time.sleep(max(0.0, self._network_s - (time.perf_counter() - started)))
         return upscaled
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         return self._compute(frames)
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         started = time.perf_counter()
         upscaled = self._compute(frames)
         return upscaled, StageTimes(0.0, 1e3 * (time.perf_counter() - started), 0.0)
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         """One tile computes at a time, as on one engine; up to `SYNTHETIC_SLOTS` wait for it."""
         ticket = next(self._tickets)
         self._flying[ticket] = self._engine.submit(self._compute, frames.copy())
         return ticket
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         return self._flying.pop(ticket).result()
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:

@@ -50,6 +50,7 @@ class Trunk(nn.Module):
         self.reconstruct = Reconstruction(TRUNK_FEATURES, TRUNK_FEATURES, SCALE)
         self.bicubic = BicubicUpsampler(SCALE)
         nn.init.zeros_(self.reconstruct.last.weight)
+        assert self.reconstruct.last.bias is not None
         nn.init.zeros_(self.reconstruct.last.bias)
         for block in self.blocks:  # last, so that the seed gives all variants the same weights elsewhere
             block.large_scale = branch(TRUNK_FEATURES)
@@ -78,7 +79,9 @@ class NonLocalGroup(ResidualGroup):
         super().__init__(config)
         self.attention = nn.Sequential(QueriesInParts(config.features))
 
-    def forward(self, x: Tensor, pattern: SparsePattern | None) -> tuple[Tensor, SparsePattern | None]:
+    def forward(  # type: ignore[override]  # the next group needs no pattern either
+        self, x: Tensor, pattern: SparsePattern | None
+    ) -> tuple[Tensor, SparsePattern | None]:
         return x + GROUP_SCALE * self.m_conv(self.attention(self.local_body(x))), pattern
 
 

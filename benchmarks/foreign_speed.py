@@ -39,8 +39,8 @@ INT8_NETWORK = "bsrn_like"
 """The network whose INT8 graphs with and without passes are compared: its products become convolutions."""
 
 MAKING_LIMIT_S = 600.0
-OPENING_S = 8.0
-"""Seconds that a row takes beside its timed runs: a process that starts and opens the graphs."""
+OPENING_S = 16.0
+"""Seconds that a row takes beside its comparisons: a process that starts, opens the graphs and chooses among them."""
 
 LEAST_SECONDS, MOST_SECONDS = 6.0, 45.0
 SLOW_MS = 1500.0

@@ -26,7 +26,8 @@ from sr_edge.errors import EngineError, SrEdgeError
 from sr_edge.export.graph.metadata import Form
 from sr_edge.frames import Frame
 from sr_edge.runtimes import Session, Spread, StageTimes, measure_interleaved, paired_ratio, random_tile
-from sr_edge.spec import Latency, Precision
+from sr_edge.runtimes.session import Latency
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 
 PICTURES = {"270p": (270, 480), "540p": (540, 960), "1080p": (1080, 1920)}

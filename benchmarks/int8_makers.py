@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
+import onnxruntime  # type: ignore[import-untyped]
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static  # type: ignore[import-untyped]
+from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
 from sr_edge.calibration import Budget, CalibrationConfig, calibrate_within, calibration_patches, held_out_patches
 from sr_edge.calibration import quantize_onnx as write_int8
@@ -165,7 +165,7 @@ def _nncf_with_accuracy_control(material: Material, out: Path, max_drop_db: floa
     onnx.save(quantized, out)
 
 
-class _Reader(CalibrationDataReader):
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     def __init__(self, feeds: Iterator[dict[str, Batch]]) -> None:
         self._feeds = feeds
 

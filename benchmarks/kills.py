@@ -1,4 +1,5 @@
-"""Kills commands at random moments and runs them again: python -m benchmarks.kills [KILLS_PER_COMMAND] [SEED].
+"""Kills commands at random moments and runs them again:
+PYTHONPATH=. python benchmarks/kills.py [KILLS_PER_COMMAND] [SEED].
 
 After each `kill -9` the result must be absent or whole. After the next run of the same command it must be whole, and no
 temporary file may be left. The figures go to docs/results/reliability.json.
@@ -20,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from reliability import record
 
-from benchmarks.reliability import record
 from tests.camera.clips import write_clip
 from tests.fuzz import material
 

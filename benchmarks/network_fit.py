@@ -40,7 +40,7 @@ def fitted(name: str, steps: int | None = None) -> nn.Module:
             batch = _batch(pictures, recipe.fit)
             loss = nn.functional.l1_loss(network(batch.clone()), enlarged(batch, recipe.scale))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             optimizer.step()
             schedule.step()

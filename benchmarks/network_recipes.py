@@ -93,9 +93,9 @@ def _in_pieces(network: Any, x: Tensor) -> Tensor:
     return model.forward(x * network.rgb_range, 0) / network.rgb_range
 
 
-_SWIN = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2.0}
-_DIRECT = {"upscale": 4, "upsampler": "pixelshuffledirect"}
-_SHUFFLE = {"upscale": 4, "upsampler": "pixelshuffle"}
+_SWIN: dict[str, Any] = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2.0}
+_DIRECT: dict[str, Any] = {"upscale": 4, "upsampler": "pixelshuffledirect"}
+_SHUFFLE: dict[str, Any] = {"upscale": 4, "upsampler": "pixelshuffle"}
 
 # fmt: off
 RECIPES: dict[str, Recipe] = {

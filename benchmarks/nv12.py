@@ -37,10 +37,11 @@ from sr_edge.files.whole_file import require_output_file
 from sr_edge.image_files import read_picture
 from sr_edge.model_sources import open_frame_session, open_session
 from sr_edge.models import load_model
-from sr_edge.nv12 import nv12_shape
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import nv12_shape
 from sr_edge.runtimes.engine.meters import MedianInterval
 from sr_edge.runtimes.session import SessionSpec
-from sr_edge.spec import FrameFormat, Nv12Colour, Precision, TileSpec
+from sr_edge.spec import FrameFormat, Precision, TileSpec
 from sr_edge.tiling import plan_tiles
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "camera.md"

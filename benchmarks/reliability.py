@@ -1,6 +1,6 @@
 """Keeps the figures of docs/reliability.md in docs/results/reliability.json and writes them into the page.
 
-python -m benchmarks.reliability [FUZZ_RESULTS.json]
+python benchmarks/reliability.py [FUZZ_RESULTS.json]
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def tables(results: dict[str, Any]) -> str:
     """The figures as Markdown tables."""
     parts = []
     if fuzz := results.get("fuzz"):
-        rows = [(row["kind"], row["tried"], row["tried"] - row["handled_badly"], row["handled_badly"]) for row in fuzz]
-        total = [sum(row[column] for row in rows) for column in (1, 2, 3)]
-        parts.append(_table(("hostile inputs", "tried", "handled well", "badly"), [*rows, ("all", *total)]))
+        tried = [(row["kind"], row["tried"], row["tried"] - row["handled_badly"], row["handled_badly"]) for row in fuzz]
+        total = [sum(row[column] for row in tried) for column in (1, 2, 3)]
+        parts.append(_table(("hostile inputs", "tried", "handled well", "badly"), [*tried, ("all", *total)]))
     if kills := results.get("kills"):
         rows = [(row["command"], row["kills"], row["problems"]) for row in kills]
         parts.append(_table(("`kill -9` at random moments", "kills", "problems"), rows))

@@ -142,7 +142,7 @@ def main() -> None:
         parser.error("--networks goes with --only int8, or with --only float16")
     with tempfile.TemporaryDirectory() as folder:
         if args.networks:
-            run_networks(*args.only, args.networks, Path(folder))
+            run_networks(args.only[0], args.networks, Path(folder))
         else:
             for name in args.only:
                 run_step(name, Path(folder))

@@ -1,4 +1,4 @@
-"""Streams for minutes and samples memory, threads and open files: python -m benchmarks.soak [MINUTES].
+"""Streams for minutes and samples memory, threads and open files: PYTHONPATH=. python benchmarks/soak.py [MINUTES].
 
 The first quarter is the warm-up. The figures, which compare the medians of the second and the last quarter, go to
 docs/results/reliability.json.
@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-import psutil
+import psutil  # type: ignore[import-untyped]
+from reliability import record
 
-from benchmarks.reliability import record
-from sr_edge.camera import stream
+from sr_edge.camera import EngineChoice, stream
 from tests.fuzz import material
 
 _INTERVAL_S = 1.0
@@ -37,7 +37,7 @@ def main(minutes: float = 10.0) -> int:
     frames = 0
     with tempfile.TemporaryDirectory() as folder:
         bundle = material.bundle(Path(folder) / "toy.sredge")
-        with stream("test:160x90@30", bundle, runtime="onnxruntime") as live:
+        with stream("test:160x90@30", bundle, engine=EngineChoice("onnxruntime")) as live:
             sampling.start()
             until_s = time.monotonic() + 60 * minutes
             for _ in live:
@@ -48,7 +48,7 @@ def main(minutes: float = 10.0) -> int:
     sampling.join()
     quarter = len(samples) // 4
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
-    figures = {"minutes": minutes, "frames": frames}
+    figures: dict[str, object] = {"minutes": minutes, "frames": frames}
     for index, name in enumerate(("resident_mb", "threads", "open_files")):
         scale = 1e6 if index == 0 else 1
         figures[name] = [round(median(sample[index] for sample in part) / scale, 1) for part in (early, late)]

@@ -19,7 +19,7 @@ def control_values(controls: Sequence[Control], values: Controls | None = None) 
     """Validates `values` and completes them with the defaults, in the order of `controls`.
 
     Raises:
-        UsageError: `values` has an unknown name, or a value that is no number or out of range.
+        UsageError: `values` has an unknown name, or a value that is not a number or out of range.
     """
     values = values or {}
     names = [control.name for control in controls]

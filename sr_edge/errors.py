@@ -21,10 +21,13 @@
     └── TrainingError            training cannot start or continue
         └── TrainingInterrupted  exit code 130: Ctrl-C; all steps are saved
 
-Every error has the fields `problem`, `found`, `wanted` and `remedy`; its message consists of the first and the last.
+Every error has the fields `problem`, `found`, `wanted` and `remedy`; its message consists of the first and the last, in
+which passwords in addresses are hidden.
 """
 
 from __future__ import annotations
+
+from sr_edge.addresses import message_without_secrets
 
 
 class SrEdgeError(Exception):
@@ -48,6 +51,7 @@ class SrEdgeError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, *, found: object = None, wanted: object = None, remedy: str | None = None) -> None:
+        problem, remedy = message_without_secrets(problem), remedy and message_without_secrets(remedy)
         super().__init__(f"{problem}; {remedy}" if remedy else problem)
         self.problem = problem
         self.found = found
@@ -70,7 +74,7 @@ class UsageError(SrEdgeError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not registered; the remedy has the choices, and first the one that is spelled most alike.
+    """A name that is not registered; the remedy has the choices, and first the one with the most similar spelling.
 
     >>> str(UnknownNameError("runtime", "tensorflow", ["torch", "openvino"]))
     "unknown runtime 'tensorflow'; choose one of: torch, openvino"

@@ -19,7 +19,13 @@ from sr_edge.errors import FrameError, UsageError
 from sr_edge.spec import CHANNELS
 
 Frame = npt.NDArray[np.unsignedinteger[Any]]
+"""A picture of uint8 or uint16 samples: (height, width, channels)."""
+
+Uint8Frame = npt.NDArray[np.uint8]
+"""A picture of 8 bits per sample, as the graphs with uint8 input take it: (height, width, channels)."""
+
 Batch = npt.NDArray[np.float32]
+"""One picture in the float layout of the graphs, with values in [0, 1]: (1, channels, height, width)."""
 
 _LAYOUTS = {1: "gray", 3: "RGB", 4: "RGB with alpha"}
 PICTURE_CHANNELS = (1, 3)
@@ -213,6 +219,20 @@ def require_frame(frame_hwc: npt.NDArray[Any], channels: tuple[int, ...] = CHANN
             remedy=f"give uint8 or uint16, (height, width, {_one_of(channels)}): {_layouts(channels)}, with at least "
             "one pixel",
         )
+
+
+def extended(samples: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Samples (height, width, channels) extended by reflection at the bottom and the right to another size."""
+    if samples.shape[:2] == (height, width):
+        return samples
+    return samples[np.ix_(_reflected(samples.shape[0], height), _reflected(samples.shape[1], width))]
+
+
+def _reflected(size: int, length: int) -> npt.NDArray[np.intp]:
+    """The first `length` of 0 1 ... size-1 size-2 ... 1 0 1 ..., the edge sample not repeated."""
+    period = max(1, 2 * (size - 1))
+    positions = np.arange(length) % period
+    return np.minimum(positions, period - positions) if size > 1 else positions
 
 
 def max_sample_value(dtype: npt.DTypeLike) -> int:

@@ -142,7 +142,7 @@ def _least_squares_opacity(black: _Float, white: _Float, opaque: _Float) -> _Flo
     constant, slope = (black + white - 1) / sum(weights), (1 + _OPAQUE_WEIGHT * opaque) / sum(weights)
     slopes = (slope, slope - 1, slope - opaque)
     constants = (constant - black, constant - (white - 1), constant)
-    product = sum(w * (of_a * rest).sum(-1) for w, of_a, rest in zip(weights, slopes, constants, strict=True))
+    product = sum(w * (of_a * of_1).sum(-1) for w, of_a, of_1 in zip(weights, slopes, constants, strict=True))
     square = sum(w * (of_a * of_a).sum(-1) for w, of_a in zip(weights, slopes, strict=True))
     opacity: _Float = np.clip(-product / square, 0, 1)
     return opacity

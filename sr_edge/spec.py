@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -63,43 +63,6 @@ class FrameFormat(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-class Nv12Colour(str, Enum):
-    """The matrix and the range of the samples of NV12 frames."""
-
-    BT601_LIMITED = "bt601-limited"
-    BT601_FULL = "bt601-full"
-    BT709_LIMITED = "bt709-limited"
-    BT709_FULL = "bt709-full"
-
-    def __str__(self) -> str:
-        return self.value
-
-    @property
-    def is_full_range(self) -> bool:
-        """Whether black is 0 and white 255, instead of 16 and 235."""
-        return self in (Nv12Colour.BT601_FULL, Nv12Colour.BT709_FULL)
-
-    @property
-    def is_bt709(self) -> bool:
-        """Whether the matrix is that of BT.709, instead of BT.601."""
-        return self in (Nv12Colour.BT709_LIMITED, Nv12Colour.BT709_FULL)
-
-
-DEFAULT_NV12_COLOUR = Nv12Colour.BT709_LIMITED
-"""That of most cameras from 720 rows."""
-
-
-def require_nv12_colour(io: FrameFormat, colour: Nv12Colour | None) -> None:
-    """Raises UsageError unless NV12 frames, and no others, have a colour."""
-    if (io is FrameFormat.NV12) != (colour is not None):
-        raise UsageError(
-            f"{io} frames {'have no colour' if colour is None else f'were given the colour {colour}'}",
-            found=str(colour) if colour else None,
-            wanted=tuple(map(str, Nv12Colour)) if io is FrameFormat.NV12 else None,
-            remedy="give the matrix and range of NV12 frames, and of no others, for example bt709-limited",
-        )
 
 
 class ActivationType(str, Enum):
@@ -406,51 +369,3 @@ class ModelCard:
                 wanted=square,
                 remedy=f"pass --tile {square}",
             )
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Wall-clock milliseconds of one stage over `runs` repetitions, warm-up excluded."""
-
-    min_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-    runs: int
-
-    @classmethod
-    def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
-        """Computes percentiles by linear interpolation; raises UsageError without samples."""
-        if not samples_ms:
-            raise UsageError(
-                "there are no latency samples to summarize", found=0, wanted=1, remedy="request at least one run"
-            )
-        ordered = sorted(samples_ms)
-
-        def percentile(share: float) -> float:
-            position = share * (len(ordered) - 1)
-            below = int(position)
-            above = min(below + 1, len(ordered) - 1)
-            return ordered[below] + (position - below) * (ordered[above] - ordered[below])
-
-        return cls(
-            min_ms=ordered[0],
-            p50_ms=percentile(0.50),
-            p90_ms=percentile(0.90),
-            p99_ms=percentile(0.99),
-            mean_ms=sum(ordered) / len(ordered),
-            runs=len(ordered),
-        )
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory of a new process: `baseline` before the engine was loaded, `peak` after running it."""
-
-    baseline_rss_bytes: int
-    peak_rss_bytes: int
-
-    @property
-    def added_bytes(self) -> int:
-        return max(0, self.peak_rss_bytes - self.baseline_rss_bytes)

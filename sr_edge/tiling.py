@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from typing import Any, TypeVar
 
@@ -24,17 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError, TileError, UsageError
-from sr_edge.frames import Region, require_frame
-from sr_edge.nv12 import Nv12Frame
+from sr_edge.frames import Region, extended, require_frame
+from sr_edge.nv12.frames import Nv12Frame, TiledSamples
 from sr_edge.spec import TileSpec
 
 Ticket = TypeVar("Ticket")
 
 Samples = npt.NDArray[Any]
 """A frame, or one in float32: (height, width, channels)."""
-
-TiledSamples = Samples | Nv12Frame
-"""What is cut into tiles."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,14 @@ class TilePlan:
     @property
     def tiles(self) -> int:
         return len(self.rows) * len(self.columns)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The part of the picture that each tile determines, in the order of `places`; blended pixels belong to two."""
+        return tuple(
+            Region(column.first, row.first, column.end - column.first, row.end - row.first)
+            for row, column in self.places()
+        )
 
     def covering(self, region: Region) -> tuple[TilePlan, Region]:
         """The tiles of this plan that determine a region, as the plan of the window of the picture that they cover.
@@ -198,15 +203,17 @@ def upscale_frame_in_flight(
     out: Samples | None = None,
     on_tile: Callable[[int, int], None] | None = None,
     region: Region | None = None,
+    is_reused: Callable[[Ticket], bool] = lambda ticket: False,
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
     An NV12 frame is cut into packed tiles with a margin (`Nv12Frame.cut`), for a network that returns RGB; it has no
     `region`.
 
-    `submit` starts one tile and returns a ticket, `result` waits for it. `result` is called for every ticket, also
-    after an error. With a `region`, only the tiles that determine it are computed, and the result is exactly this part
-    of the upscaled frame.
+    `submit` starts one tile and returns a ticket, `result` waits for it. `submit` is called in the order of
+    `TilePlan.places`, and `result` for every ticket, also after an error. With a `region`, only the tiles that
+    determine it are computed, and the result is exactly this part of the upscaled frame. Tiles for which `is_reused`
+    is true do not count as in flight.
     """
     if isinstance(frame_hwc, Nv12Frame):
         frame_hwc.require_tiles(tile, overlap_px)
@@ -214,12 +221,12 @@ def upscale_frame_in_flight(
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if region is None:
-        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile)
+        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile, is_reused)
     if isinstance(frame_hwc, Nv12Frame):
         raise UsageError("NV12 frames are not cut into regions", found=region, remedy="crop their planes before")
     region.require_within(*frame_hwc.shape[:2])
     plan, window = plan.covering(region)
-    upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile)
+    upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile, is_reused)
     part = region.relative_to(window).cut(upscaled, scale)
     if out is None:
         return np.ascontiguousarray(part)
@@ -236,26 +243,30 @@ def _upscale_in_plan(
     scale: int,
     out: Samples | None,
     on_tile: Callable[[int, int], None] | None,
+    is_reused: Callable[[Ticket], bool],
 ) -> Samples:
     tile = plan.tile
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
         return _whole(frame_hwc, submit, result, plan, scale, on_tile)
     mosaic = _Mosaic(plan, scale, output_frame(frame_hwc, scale, out))
     waiting: deque[Ticket] = deque()
-    done = 0
+    done = computing = 0
 
     def place_oldest() -> None:
-        nonlocal done
-        mosaic.place_next(result(waiting.popleft()))
+        nonlocal done, computing
+        ticket = waiting.popleft()
+        computing -= not is_reused(ticket)
+        mosaic.place_next(result(ticket))
         done += 1
         if on_tile is not None:
             on_tile(done, plan.tiles)
 
     try:
         for row, column in plan.places():
-            if len(waiting) == in_flight:
+            while computing == in_flight:
                 place_oldest()
-            waiting.append(submit(_cut(frame_hwc, tile, row, column)))
+            waiting.append(submit(cut_tile(frame_hwc, tile, row, column)))
+            computing += not is_reused(waiting[-1])
         while waiting:
             place_oldest()
     finally:
@@ -275,7 +286,7 @@ def _whole(
     on_tile: Callable[[int, int], None] | None,
 ) -> Samples:
     """Upscales a frame of exactly one tile, without cutting, blending or copying."""
-    upscaled = result(submit(_cut(frame_hwc, plan.tile, plan.rows[0], plan.columns[0])))
+    upscaled = result(submit(cut_tile(frame_hwc, plan.tile, plan.rows[0], plan.columns[0])))
     height, width, channels = frame_hwc.shape
     _require_tile(upscaled, (scale * height, scale * width, channels), frame_hwc.dtype)
     if on_tile is not None:
@@ -309,20 +320,12 @@ def output_frame(frame_hwc: TiledSamples, scale: int, out: Samples | None) -> Sa
     return out
 
 
-def _cut(frame_hwc: TiledSamples, tile: TileSpec, row: Span, column: Span) -> Samples:
+def cut_tile(frame_hwc: TiledSamples, tile: TileSpec, row: Span, column: Span) -> Samples:
+    """The samples of one tile, contiguous; those beyond the picture are reflected. An NV12 tile is packed."""
     if isinstance(frame_hwc, Nv12Frame):
         return frame_hwc.cut(row.start, column.start, tile)
     part = frame_hwc[row.start : row.start + row.covered, column.start : column.start + column.covered]
-    if part.shape[:2] == (tile.height, tile.width):
-        return np.ascontiguousarray(part)
-    return part[np.ix_(_reflected(row.covered, tile.height), _reflected(column.covered, tile.width))]
-
-
-def _reflected(size: int, length: int) -> npt.NDArray[np.intp]:
-    """The first `length` of 0 1 ... size-1 size-2 ... 1 0 1 ..., the edge sample not repeated."""
-    period = max(1, 2 * (size - 1))
-    positions = np.arange(length) % period
-    return np.minimum(positions, period - positions) if size > 1 else positions
+    return np.ascontiguousarray(extended(part, tile.height, tile.width))
 
 
 class _Mosaic:

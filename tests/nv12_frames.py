@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from sr_edge.camera.media.conversion import rgb_from_frame
 from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, VideoFrame
-from sr_edge.nv12 import Nv12Frame
-from sr_edge.spec import Nv12Colour
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import Nv12Frame
 
 Array = npt.NDArray[np.uint8]
 

@@ -12,8 +12,9 @@ from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.errors import FrameError, TileError, UsageError
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.image_files import read_picture
-from sr_edge.nv12 import MARGIN_PX, Nv12Frame, chroma_weights, nv12_shape, require_nv12_tile, rgb_from_nv12_tile
-from sr_edge.spec import Nv12Colour, TileSpec
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import MARGIN_PX, Nv12Frame, chroma_weights, nv12_shape, require_nv12_tile, rgb_from_nv12_tile
+from sr_edge.spec import TileSpec
 from tests.expected_errors import raises
 from tests.nv12_frames import largest_difference, planes_of, random_nv12, rgb_of
 

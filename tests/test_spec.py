@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sr_edge.errors import TileError, UsageError
-from sr_edge.spec import Latency, ModelCard, TileSpec
+from sr_edge.spec import ModelCard, TileSpec
 from tests.expected_errors import raises
 
 
@@ -51,9 +51,3 @@ def test_a_network_refuses_tiles_that_are_too_small_or_not_square() -> None:
 def test_a_scale_below_one_is_not_a_magnification() -> None:
     with raises(UsageError, found=0, wanted=(1, 2, 3, 4, 8, 16)):
         ModelCard("net", scale=0, parameters=1)
-
-
-def test_a_latency_needs_samples() -> None:
-    assert Latency.from_samples([3.0, 1.0, 2.0]).p50_ms == 2.0
-    with raises(UsageError, found=0, wanted=1):
-        Latency.from_samples([])

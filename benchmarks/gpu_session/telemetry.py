@@ -56,7 +56,7 @@ class Telemetry:
 
 
 def read_csv(text: str) -> Reading | None:
-    """Reads the first line that nvidia-smi prints for FIELDS; a value that is no number is None."""
+    """Reads the first line that nvidia-smi prints for FIELDS; a value that is not a number is None."""
     cells = [cell.strip() for cell in text.partition("\n")[0].split(",")]
     if len(cells) != len(FIELDS):
         return None

@@ -150,8 +150,8 @@ def time_ratios(model: LoadedModel, graph: Path, tile: TileSpec) -> Document:
     feed = _feed(model, check_patches(tile, channels=channels)[0].batch)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        is_file = isinstance(network, FileNetwork)
-        onnx.save(network.file.graph(tile) if is_file else trace(network, tile, channels=channels), plain)
+        from_file = network.file.graph(tile) if isinstance(network, FileNetwork) else None
+        onnx.save(from_file or trace(network, tile, channels=channels), plain)
         return {
             "ONNX Runtime": _ratio(_onnxruntime(graph, feed), _onnxruntime(plain, feed)),
             "OpenVINO": _ratio(_openvino(graph, feed), _openvino(plain, feed)),
@@ -178,7 +178,7 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _onnxruntime(path: Path, feed: Mapping[str, Any]) -> Callable[[], object]:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -188,7 +188,7 @@ def _onnxruntime(path: Path, feed: Mapping[str, Any]) -> Callable[[], object]:
 
 
 def _openvino(path: Path, feed: Mapping[str, Any]) -> Callable[[], object]:
-    import openvino
+    import openvino  # type: ignore[import-untyped]
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)

@@ -80,7 +80,7 @@ class Outcome:
             return {}
         if "error" in self.document:
             return dict(self.document["error"])
-        last = next(reversed(self.stages), None)
+        last = next(reversed(tuple(self.stages)), None)
         problem = "the time limit was reached" if self.exit_code is None else f"the process ended: {self.output}"
         return {"type": "", "problem": problem, "found": None, "remedy": "", "stage": last}
 

@@ -46,6 +46,14 @@ class _AttentionBlock(nn.Module):
 
 
 class _Span(nn.Module):
+    block_1: _AttentionBlock
+    block_2: _AttentionBlock
+    block_3: _AttentionBlock
+    block_4: _AttentionBlock
+    block_5: _AttentionBlock
+    block_6: _AttentionBlock
+    mean: Tensor
+
     def __init__(self, width: int, scale: int) -> None:
         super().__init__()
         self.conv_1, self.conv_2 = _StoredConv(3, width), _StoredConv(width, width)

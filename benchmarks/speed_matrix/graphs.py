@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxsim
+import onnxsim  # type: ignore[import-untyped]
 import torch
 
 from speed_matrix.subjects import SWINIR_LIGHT, TWIN, subjects
@@ -31,7 +31,8 @@ from sr_edge.model_sources import NetworkChoice, load_network
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.spec import PassChoice, TileSpec
 
-OPSET = 17
+EXPORTERS = ((17, False), (20, False), (18, True))
+"""Opset of the baseline, and whether torch's newer exporter writes it: the first that exports the network is taken."""
 LARGEST_ERROR = 1e-3
 """The largest difference from the baseline, of an output range of 1, with which a row counts as the same network."""
 
@@ -52,7 +53,7 @@ def make(name: str, side_px: int, folder: Path) -> dict[str, Any]:
     except SrEdgeError as error:
         return {"failed": f"sr-edge does not export it: {error.problem}"}
     try:
-        _write_baseline(model, tile, folder)
+        record["remarks"] += _write_baseline(model, tile, folder)
         record["error"] = _largest_difference(folder, tile, model.card.channels)
     except Exception as error:  # whatever torch and onnxsim raise
         return {**record, "failed": f"torch and onnxsim do not export it: {type(error).__name__}: {_first_line(error)}"}
@@ -63,10 +64,36 @@ def make(name: str, side_px: int, folder: Path) -> dict[str, Any]:
     return record
 
 
-def _write_baseline(model: LoadedModel, tile: TileSpec, folder: Path) -> None:
-    """The network as torch's exporter and onnxsim write it, with the model card of our export, which sessions read."""
+def _write_baseline(model: LoadedModel, tile: TileSpec, folder: Path) -> tuple[str, ...]:
+    """Writes the network as torch's exporter and onnxsim do, with the model card of our export, which sessions read.
+
+    The first of `EXPORTERS` is taken whose graph ONNX Runtime can run.
+
+    Returns:
+        A remark where it is not the very first.
+
+    Raises:
+        Exception: The error of the first exporter, if there is no such graph.
+    """
     path = folder / BASELINE
     picture = torch.rand(1, model.card.channels, tile.height, tile.width)
+    errors: list[Exception] = []
+    for opset, is_newer in EXPORTERS:
+        try:
+            _export(model, picture, path, opset, is_newer)
+            session = open_onnxruntime(path)
+            run_session(session, {session.get_inputs()[0].name: picture.numpy()})
+        except Exception as error:  # whatever torch, onnxsim and ONNX Runtime raise
+            errors.append(error)
+            continue
+        if not errors:
+            return ()
+        exporter = "newer exporter" if is_newer else "exporter"
+        return (f"the baseline is of torch's {exporter} with opset {opset}: {_first_line(errors[0])}",)
+    raise errors[0]
+
+
+def _export(model: LoadedModel, picture: torch.Tensor, path: Path, opset: int, is_newer: bool) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -75,13 +102,13 @@ def _write_baseline(model: LoadedModel, tile: TileSpec, folder: Path) -> None:
             str(path),
             input_names=["input"],
             output_names=["output"],
-            opset_version=OPSET,
-            dynamo=False,
+            opset_version=opset,
+            dynamo=is_newer,
         )
     simplified, is_equal = onnxsim.simplify(onnx.load(path))
     if not is_equal:
         raise ValueError("onnxsim changed the output")
-    write_metadata(simplified, read_metadata(read_onnx(folder / PLAIN)))
+    write_metadata(simplified, read_metadata(read_onnx(path.with_name(PLAIN))))
     onnx.save(simplified, path)
 
 

@@ -16,13 +16,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from sr_edge.deploy.pass_choice import timed_run
 from sr_edge.deploy.pass_graphs import PassGraphs
-from sr_edge.deploy.pass_timing import Passes, Run, decide
+from sr_edge.deploy.pass_timing import Decision, Run, decide
 from sr_edge.errors import SrEdgeError
 from sr_edge.export.graph.metadata import read_metadata
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.speed_passes import SPEED_PASSES
-from sr_edge.runtimes import MedianInterval, SessionRequest, open_request, random_tile, supports
+from sr_edge.runtimes import MedianInterval, SessionRequest, open_request, supports
 from sr_edge.spec import ActivationType, Precision, TileSpec
 
 BASELINE, PLAIN, SHARED, TWIN_FILE, RECORD = "baseline.onnx", "plain.onnx", "shared.onnx", "twin.onnx", "graphs.json"
@@ -36,50 +37,54 @@ CELLS = {
 }
 """bf16 is the best precision of float graphs on processors that compute in it; elsewhere its cells say so."""
 
-CHOICE_SHARE = 0.5
+CHOICE_S = 10.0
+"""Seconds in which a runtime chooses its graph: at `sr-edge deploy`, two runtimes share 20."""
+
 MIN_ROUNDS, MAX_ROUNDS = 8, 100
 SLOWEST_FACTOR = 3.0
 """A comparison that has no MIN_ROUNDS after this many times its seconds is given up."""
 
 
 def measure(folder: Path, seconds: float) -> dict[str, Any]:
-    """All cells of a row; the time is divided equally among them."""
+    """All cells of a row; the time is divided equally among their comparisons, beside which the choices take theirs."""
     record = json.loads((folder / RECORD).read_text())
     graphs = PassGraphs(folder / SHARED, folder / PLAIN, tuple(record["passes"]), SPEED_PASSES, folder / "passes")
     runnable = [name for name, (runtime, precision) in CELLS.items() if supports(runtime, precision)]
     cells: dict[str, Any] = {}
-    chosen: dict[str, Passes] = {}
-    for name in CELLS:
-        runtime, precision = CELLS[name]
+    chosen: dict[str, Decision] = {}
+    for name, (runtime, precision) in CELLS.items():
         if name not in runnable:
             cells[name] = {"skipped": f"this processor does not compute in {precision}"}
             continue
         try:
-            cells[name] = _cell(folder, graphs, runtime, precision, chosen, seconds / len(runnable))
+            if runtime not in chosen:
+                chosen[runtime] = _choice(graphs, runtime)
+            cells[name] = _cell(folder, graphs, runtime, precision, chosen[runtime], seconds / len(runnable))
         except SrEdgeError as error:
             cells[name] = {"failed": error.problem}
     return cells
 
 
+def _choice(graphs: PassGraphs, runtime: str) -> Decision:
+    """The graph of a runtime, which serves all float precisions."""
+    candidates = graphs.candidates
+    if len(candidates.first) == 1:
+        return Decision(candidates.shared, candidates.plain, MedianInterval(1.0, 1.0, 1.0), 0)
+    return decide(candidates, lambda passes: _opened_in_all(graphs.file(passes), runtime), CHOICE_S, time.monotonic)
+
+
 def _cell(
-    folder: Path, graphs: PassGraphs, runtime: str, precision: Precision, chosen: dict[str, Passes], seconds: float
+    folder: Path, graphs: PassGraphs, runtime: str, precision: Precision, decision: Decision, seconds: float
 ) -> dict[str, Any]:
-    """One comparison; bf16 runs the graph that was chosen in fp32, as a bundle does."""
-    remarks: tuple[str, ...] = ()
-    if runtime not in chosen and len(graphs.candidates.first) > 1:
-        budget_s = CHOICE_SHARE * seconds
-        decision = decide(
-            graphs.candidates, lambda passes: opened(graphs.file(passes), runtime, precision), budget_s, time.monotonic
-        )
-        chosen[runtime], remarks = decision.passes, decision.remarks
-        seconds -= budget_s
-    passes = chosen.setdefault(runtime, graphs.candidates.shared)
-    files = {"baseline": folder / BASELINE, "ours": graphs.file(passes)}
+    """One comparison."""
+    files = {"baseline": folder / BASELINE, "ours": graphs.file(decision.passes)}
     if (folder / TWIN_FILE).exists():
         files["twin"] = folder / TWIN_FILE
     times = compare(list(files.values()), runtime, [precision] * len(files), seconds)
     by_name = dict(zip(files, times, strict=True))
-    cell = {"passes": list(passes), "remarks": list(remarks), **ratio_of_times(by_name["ours"], by_name["baseline"])}
+    remarks = list(decision.remarks) if precision is Precision.FP32 else []
+    cell = {"passes": list(decision.passes), "remarks": remarks}
+    cell |= ratio_of_times(by_name["ours"], by_name["baseline"])
     return {**cell, "twin": ratio_of_times(by_name["ours"], by_name["twin"])} if "twin" in by_name else cell
 
 
@@ -112,7 +117,7 @@ def compare(files: Sequence[Path], runtime: str, precisions: Sequence[Precision]
         return _rounds(runs, seconds, time.monotonic)
 
 
-def _rounds(runs: Sequence[Run], seconds: float, clock: Callable[[], float]) -> list[list[float]]:
+def _rounds(runs: Sequence[Callable[[], float]], seconds: float, clock: Callable[[], float]) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in runs]
     started = clock()
     while len(times[0]) < MAX_ROUNDS:
@@ -129,15 +134,28 @@ def _rounds(runs: Sequence[Run], seconds: float, clock: Callable[[], float]) -> 
 
 
 @contextmanager
-def opened(file: Path, runtime: str, precision: Precision) -> Iterator[Run]:
-    """A graph in a session; the run returns the milliseconds of the engine alone."""
+def opened(file: Path, runtime: str, precision: Precision) -> Iterator[Callable[[], float]]:
+    """A graph in a session; the function runs it and returns the milliseconds of the engine alone."""
+    with open_request(runtime, _request(file, precision)) as session:
+        run = timed_run([session])
+        yield lambda: run()[0]
+
+
+@contextmanager
+def _opened_in_all(file: Path, runtime: str) -> Iterator[Run]:
+    """A graph in all float precisions that the runtime computes in, as at `sr-edge deploy`."""
+    precisions = [each for each in (Precision.FP32, Precision.BF16) if supports(runtime, each)]
+    with ExitStack() as stack:
+        requests = [_request(file, precision) for precision in precisions]
+        yield timed_run([stack.enter_context(open_request(runtime, request)) for request in requests])
+
+
+def _request(file: Path, precision: Precision) -> SessionRequest:
     metadata = read_metadata(read_onnx(file))
     activation_type = ActivationType.UINT8 if precision is Precision.INT8 else None
-    tile_size = metadata.tile or TileSpec(64, 64)
-    request = SessionRequest(file, metadata.card, tile_size, precision, activation_type=activation_type)
-    with open_request(runtime, request) as session:
-        tile = random_tile(session.spec.tile, session.spec.io, session.spec.channels)
-        yield lambda: session.run_staged(tile)[1].compute_ms
+    return SessionRequest(
+        file, metadata.card, metadata.tile or TileSpec(64, 64), precision, activation_type=activation_type
+    )
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def require_census(runtimes: Sequence[str], rounds: int) -> None:
     able = runtimes_with_layer_times()
     if runtimes and not set(able) & set(runtimes):
         raise RuntimeUnavailable(
-            f"no census without layer times, which {', '.join(dict.fromkeys(runtimes))} does not report",
+            f"a census needs the time of each layer, which {', '.join(dict.fromkeys(runtimes))} does not report",
             found=tuple(dict.fromkeys(runtimes)),
             wanted=tuple(able),
             remedy=f"choose one of: {', '.join(able)}",

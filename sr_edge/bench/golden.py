@@ -14,10 +14,9 @@ from sr_edge.bundle import Bundle, GoldenFrame
 from sr_edge.channels import frame_of
 from sr_edge.controls import Controls
 from sr_edge.errors import BundleError, EngineError, FrameError
-from sr_edge.frames import batch_from_frame
+from sr_edge.frames import Batch, Uint8Frame, batch_from_frame
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
-from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import FrameFormat, Precision, count_of_channels
 
@@ -33,8 +32,8 @@ class GoldenPair:
 
     name: str
     precision: Precision
-    input_hwc: Frame
-    output_hwc: Frame
+    input_hwc: Uint8Frame
+    output_hwc: Uint8Frame
     min_psnr_db: float
     controls: Controls
 
@@ -107,7 +106,7 @@ def golden_patches(bundle: Bundle) -> list[Batch]:
     return [batch_from_frame(frame) for frame in frames.values()]
 
 
-def _read_frame(path: Path, bundle: Bundle, channels: int) -> Frame:
+def _read_frame(path: Path, bundle: Bundle, channels: int) -> Uint8Frame:
     frame = frame_of(read_picture(path))
     if frame.shape[2] != channels or frame.dtype != np.uint8:
         raise BundleError(
@@ -117,7 +116,7 @@ def _read_frame(path: Path, bundle: Bundle, channels: int) -> Frame:
             wanted=(channels, "uint8"),
             remedy="deploy again",
         )
-    return cast(Frame, frame)
+    return cast(Uint8Frame, frame)
 
 
 def _name(frame: GoldenFrame) -> str:
@@ -146,8 +145,8 @@ def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTes
     )
 
 
-def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Frame]:
-    return [cast(Frame, session.run(pair.input_hwc, pair.controls)) for pair in pairs]
+def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Uint8Frame]:
+    return [cast(Uint8Frame, session.run(pair.input_hwc, pair.controls)) for pair in pairs]
 
 
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
@@ -159,7 +158,7 @@ def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
     return frames_psnr_db(outputs, [pair.output_hwc for pair in pairs]), len(pairs)
 
 
-def frames_psnr_db(candidates: Sequence[Frame], references: Sequence[Frame]) -> float:
+def frames_psnr_db(candidates: Sequence[Uint8Frame], references: Sequence[Uint8Frame]) -> float:
     """PSNR over all samples of the uint8 frames taken together; infinite if they are equal.
 
     Raises:

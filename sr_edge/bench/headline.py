@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sr_edge.bench.rows import BenchReport, Row
 from sr_edge.errors import TileError
@@ -101,8 +101,17 @@ def shown_rows(report: BenchReport) -> list[Row]:
 
 def left_out_line(report: BenchReport) -> str:
     """One line with the variants that the table does not show: "cannot run here: torch fp16, int8; tensorrt"."""
-    shown = {row.variant for row in shown_rows(report)}
-    hidden = [row.variant for row in report.rows if row.variant not in shown]
+    return cannot_run_line([row.variant for row in report.rows], {row.variant for row in shown_rows(report)})
+
+
+def cannot_run_line(variants: Sequence[Variant], shown: Collection[Variant]) -> str:
+    """One line with the variants that are not among those shown, a runtime without any by its name alone; else empty.
+
+    Args:
+        variants: All variants.
+        shown: Those that could be run.
+    """
+    hidden = [variant for variant in variants if variant not in shown]
     if not hidden:
         return ""
     names = []

@@ -139,7 +139,7 @@ def pair_files(hr_folder: Path, scale: int, lr_folder: Path | None = None) -> li
 
 
 def files_without_image(hr_folder: Path, lr_folder: Path | None = None) -> tuple[Path, ...]:
-    """The files in the folders of test images that are no images.
+    """The files in the folders of test images that are not images.
 
     Args:
         hr_folder: folder of the originals.

@@ -180,7 +180,7 @@ def _why_not_kept(bundle: Bundle, report: BenchReport, options: OpenOptions, adv
     devices = {name: options.device or find_entry(name).device for name in names}
     missing = [each for each in possible if each not in measured and can_run(bundle, each, devices[each.runtime])]
     left_out = ", ".join(dict.fromkeys(f"{each.runtime} {each.label}" for each in missing))
-    return f"it left out {left_out}" if missing else ""
+    return f"this run left out {left_out}, which can run here" if missing else ""
 
 
 def cost_db(row: Row) -> float:
@@ -294,17 +294,14 @@ class _Invocation:
         return shlex.join(arguments)
 
     def python(self, variant: Variant) -> str:
-        arguments = [repr(str(self.bundle)), repr(variant.runtime), f"sr_edge.Precision.{variant.precision.name}"]
-        arguments += (
-            [f"float_precision=sr_edge.Precision.{variant.float_precision.name}"]
-            if variant.float_precision is not Precision.FP32
-            else []
-        )
+        arguments = [repr(str(self.bundle)), f"runtime={variant.runtime!r}", f"precision={str(variant.precision)!r}"]
+        is_mixed = variant.float_precision is not Precision.FP32
+        arguments += [f"float_precision={str(variant.float_precision)!r}"] if is_mixed else []
         arguments += [f"threads={self.threads}"] if self.threads is not None else []
         arguments += (
             [f"options={{'architecture': {self.architecture!r}}}"] if _needs_trust(variant, self.architecture) else []
         )
-        return f"sr_edge.open_session({', '.join(arguments)})"
+        return f"sr_edge.open_upscaler({', '.join(arguments)})"
 
 
 def _needs_trust(variant: Variant, architecture: str) -> bool:

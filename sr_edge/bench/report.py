@@ -17,8 +17,9 @@ from sr_edge.bundle import Bundle
 from sr_edge.calibration.selection.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import EngineError, FrameError, UsageError
+from sr_edge.frames import Batch
 from sr_edge.runtimes import Machine
-from sr_edge.runtimes.session import Batch, Session
+from sr_edge.runtimes.session import Session
 from sr_edge.runtimes.variants import Variant
 from sr_edge.spec import FrameFormat, Precision, StageProgress
 from sr_edge.upscaler import Upscaler

@@ -13,9 +13,10 @@ from sr_edge.bench.quality import HrScores
 from sr_edge.bundle import RecommendedEngine
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import SessionSpec, StageLatency, StartUp
+from sr_edge.runtimes.measure.memory_probe import Memory
 from sr_edge.runtimes.tensorrt.session import DeviceLatency, DeviceMemory
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import Memory, ModelCard, TileSpec
+from sr_edge.spec import ModelCard, TileSpec
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class BenchReport:
         rounds: timed runs of each variant; 0 if nothing was timed.
         bicubic: scores of bicubic interpolation on the same originals, which at scale 1 are those of the images before
             restoration; None without originals.
-        not_images: files in the folders of test images that are no images.
+        not_images: files in the folders of test images that are not images.
         recommended: what to run in each runtime, the fastest first.
     """
 

@@ -177,10 +177,11 @@ def _timing(report: BenchReport, time_legend: str) -> list[str]:
     if not report.rounds:
         return []
     rounds = count_of(report.rounds, "round")
+    has_memory = any(row.memory for row in report.rows)
+    memory = ' "MB peak" is the peak memory of a new process, minus its memory before the engine was loaded.'
     return [
         f"Each variant processes one tile at a time. The variants are timed alternately, in {rounds} "
-        f'after {report.warm_up} warm-up rounds. {time_legend} "MB peak" is the peak memory of a new process, minus '
-        "its memory before the engine was loaded."
+        f"after {report.warm_up} warm-up rounds. {time_legend}{memory if has_memory else ''}"
     ]
 
 
@@ -189,9 +190,10 @@ def _baseline(report: BenchReport) -> list[str]:
         return []
     scores = report.bicubic
     baseline = "bicubic interpolation reaches" if report.card.scale > 1 else "the images before restoration have"
-    pictures = count_of(len(scores.pictures), "original image")
+    number = len(scores.pictures)
+    pictures = "the original image" if number == 1 else f"the {number:,} original images"
     compared = (
-        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against the {pictures}, '
+        f'"dB HR" and "SSIM HR" are PSNR and SSIM of the luma against {pictures}, '
         f"excluding a border of {report.card.scale} pixels; {baseline} {scores.psnr_y_db:.3f} dB "
         f"and {scores.ssim_y:.4f}."
     )

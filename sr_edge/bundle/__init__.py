@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from sr_edge.bundle.manifest import (
+from sr_edge.bundle.entries import (
     GOLDEN_MIN_PSNR_DB,
     Artifact,
     ArtifactKind,
     CalibrationRecord,
     GoldenFrame,
-    Manifest,
     PassMeasurement,
 )
+from sr_edge.bundle.manifest import Manifest
 from sr_edge.bundle.recommendation import Fingerprint, RecommendedEngine
-from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of, staging_folder, write_bundle
+from sr_edge.bundle.store import Bundle, is_bundle_folder, open_bundle, sha256_of
+from sr_edge.bundle.writing import staging_folder, write_bundle
 
 __all__ = [
     "GOLDEN_MIN_PSNR_DB",

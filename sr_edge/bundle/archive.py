@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from sr_edge.bundle.manifest import MANIFEST_NAME, require_inner_path
+from sr_edge.bundle.entries import require_inner_path
+from sr_edge.bundle.manifest import MANIFEST_NAME
 from sr_edge.errors import BundleError
 
 MAX_FILES = 1_000

@@ -7,16 +7,14 @@ refused here, where the reason is known, and not by a failure in the middle of a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sr_edge.bundle.entries import Artifact, GoldenFrame
 from sr_edge.errors import BundleError, SrEdgeError
 from sr_edge.printable import one_line, printable
-from sr_edge.spec import Control, ModelCard, count_of_channels
-
-if TYPE_CHECKING:
-    from sr_edge.bundle.manifest import GoldenFrame, Manifest
+from sr_edge.spec import Control, ModelCard, TileSpec, count_of_channels
 
 MAX_SCALE = 16
 MAX_TILE_PX = 16_384
@@ -24,35 +22,36 @@ _MAX_PSNR_DB = 200.0
 _REMEDY = "deploy again, or copy the bundle again"
 
 
-def require_consistent(manifest: Manifest) -> None:
-    """Raises BundleError for the first value that is out of range or contradicts another one."""
-    _require_finite_numbers(manifest, "manifest")
-    _require_card(manifest.card)
-    _require_tile(manifest)
-    for artifact in manifest.artifacts:
-        wanted = (1, manifest.card.channels, manifest.tile.height, manifest.tile.width)
+def require_consistent(
+    card: ModelCard, tile: TileSpec, artifacts: Sequence[Artifact], golden: Sequence[GoldenFrame]
+) -> None:
+    """Raises BundleError for the first value of a manifest that is out of range or contradicts another one."""
+    _require_card(card)
+    _require_tile(tile, card)
+    for artifact in artifacts:
+        wanted = (1, card.channels, tile.height, tile.width)
         if artifact.shape != wanted:
             raise _inconsistent(
-                f"the input of {artifact.file} has the shape {artifact.shape}, but the tile {manifest.tile} and the "
-                f"{count_of_channels(manifest.card.channels)} of the network require {wanted}",
+                f"the input of {artifact.file} has the shape {artifact.shape}, but the tile {tile} and the "
+                f"{count_of_channels(card.channels)} of the network require {wanted}",
                 artifact.shape,
                 wanted,
             )
-    _require_files_for_all(manifest)
-    for golden in manifest.golden:
-        _require_golden(golden, manifest.card)
+    _require_files_for_all(artifacts)
+    for frame in golden:
+        _require_golden(frame, card)
 
 
-def require_sizes(manifest: Manifest) -> None:
-    """Raises BundleError unless the manifest has the size of exactly the files that it lists."""
-    listed, sized = set(manifest.digests()), set(manifest.sizes)
+def require_sizes(sizes: Mapping[str, int], files: Collection[str]) -> None:
+    """Raises BundleError unless `sizes` has the size in bytes of exactly the files that a manifest lists."""
+    listed, sized = set(files), set(sizes)
     if listed != sized:
         raise _inconsistent(
             f"the sizes in the manifest are not those of the files that it lists: {', '.join(sorted(listed ^ sized))}",
             sorted(sized),
             sorted(listed),
         )
-    for file, size_bytes in manifest.sizes.items():
+    for file, size_bytes in sizes.items():
         _require_range(f"the size of {file}", size_bytes, 0, 1 << 62)
 
 
@@ -74,12 +73,12 @@ def printable_values(value: Any) -> Any:
     return one_line(value) if isinstance(value, str) else value
 
 
-def _require_finite_numbers(value: object, where: str) -> None:
-    """Looks at every float below `value`: JSON readers accept NaN and infinity, and no field may have them."""
+def require_finite_numbers(value: object, where: str) -> None:
+    """Raises BundleError for NaN and infinity, which JSON readers accept, in any field below `value`."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _inconsistent(f"{where} is {value}, which is not a finite number", value, "a finite number")
     for name, item in _parts(value):
-        _require_finite_numbers(item, f"{where}.{name}")
+        require_finite_numbers(item, f"{where}.{name}")
 
 
 def _parts(value: object) -> Iterator[tuple[object, object]]:
@@ -111,19 +110,19 @@ def _require_card(card: ModelCard) -> None:
         raise _inconsistent(f"the card has the control {repeated[0]} more than once", repeated, "each control once")
 
 
-def _require_tile(manifest: Manifest) -> None:
-    _require_range("tile.height", manifest.tile.height, 1, MAX_TILE_PX)
-    _require_range("tile.width", manifest.tile.width, 1, MAX_TILE_PX)
+def _require_tile(tile: TileSpec, card: ModelCard) -> None:
+    _require_range("tile.height", tile.height, 1, MAX_TILE_PX)
+    _require_range("tile.width", tile.width, 1, MAX_TILE_PX)
     try:
-        manifest.card.require_tile(manifest.tile)
+        card.require_tile(tile)
     except SrEdgeError as error:
         raise _inconsistent(f"the manifest contradicts itself: {error.problem}", error.found, error.wanted) from error
 
 
-def _require_files_for_all(manifest: Manifest) -> None:
-    """Every file for certain runtimes stands beside one for all of them, so that no runtime is left without."""
-    for_all = [item.for_all_runtimes() for item in manifest.artifacts if not item.runtimes]
-    for item in manifest.artifacts:
+def _require_files_for_all(artifacts: Sequence[Artifact]) -> None:
+    """Raises BundleError for a file of certain runtimes without one for all, as other runtimes would have none."""
+    for_all = [item.for_all_runtimes() for item in artifacts if not item.runtimes]
+    for item in artifacts:
         if item.runtimes and item.for_all_runtimes() not in for_all:
             raise _inconsistent(
                 f"{item.file} is for {', '.join(item.runtimes)} only, and no file of its kind is for all runtimes",
@@ -138,7 +137,7 @@ def _require_golden(golden: GoldenFrame, card: ModelCard) -> None:
     for name, value in golden.controls.items():
         if name not in controls:
             raise _inconsistent(
-                f"the golden frame {golden.output} sets {name!r}, which is no control of the network",
+                f"the golden frame {golden.output} sets {name!r}, which is not a control of the network",
                 name,
                 tuple(controls),
             )

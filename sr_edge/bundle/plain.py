@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
@@ -36,22 +36,28 @@ def to_plain(value: object) -> Plain:
     return value
 
 
-def json_text(document: object) -> str:
+def json_text(document: object, shown: Callable[[str], str] = str) -> str:
     """Serializes to JSON; numbers that JSON does not have, such as an infinite PSNR, become null.
 
     Characters that act on a terminal are written as escapes.
+
+    Args:
+        document: A dataclass, or plain values.
+        shown: What is written of a text, for example without passwords.
     """
-    text = json.dumps(_finite(to_plain(document)), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_finite(to_plain(document), shown), indent=2, ensure_ascii=False, allow_nan=False)
     return printable_json(text) + "\n"
 
 
-def _finite(value: Plain) -> Plain:
+def _finite(value: Plain, shown: Callable[[str], str]) -> Plain:
+    if isinstance(value, str):
+        return shown(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {shown(key): _finite(item, shown) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_finite(item, shown) for item in value]
     return value
 
 

@@ -1,36 +1,30 @@
-"""Bundles on disk: opened with digests verified, and written atomically."""
+"""Opens bundles, and verifies the digests of their files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from sr_edge.bundle.archive import MAX_UNPACKED_BYTES, Archive, contains_manifest, pack
-from sr_edge.bundle.consistency import printable_values, require_printable, require_sizes
-from sr_edge.bundle.manifest import (
-    MANIFEST_NAME,
-    SCHEMA_VERSION,
-    Artifact,
-    ArtifactKind,
-    GoldenFrame,
-    Manifest,
-    require_inner_path,
-)
-from sr_edge.bundle.plain import Plain, from_plain, to_plain
+from sr_edge.bundle.archive import MAX_UNPACKED_BYTES, Archive
+from sr_edge.bundle.consistency import require_printable, require_sizes
+from sr_edge.bundle.entries import Artifact, ArtifactKind, GoldenFrame, require_inner_path
+from sr_edge.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest
+from sr_edge.bundle.plain import Plain, from_plain
 from sr_edge.bundle.self_contained import require_self_contained_onnx
 from sr_edge.errors import BundleError
-from sr_edge.files.unfinished import temporary_folder, unfinished_folder
+from sr_edge.files.unfinished import temporary_folder
 from sr_edge.installation import VERSION
 from sr_edge.spec import ActivationType, FrameFormat, Precision, member_of
 
-_FORMAT = "sredge"
+FORMAT = "sredge"
+"""The `format` that manifest.json states."""
+
 _MAX_MANIFEST_BYTES = 16 << 20
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,40}")
 
@@ -223,93 +217,6 @@ def _opened(path: Path) -> Bundle:
         return Bundle(path, folder, _unpack(path, folder), unpacked.pop_all())
 
 
-@contextmanager
-def staging_folder(out: str | Path) -> Iterator[Path]:
-    """Creates a temporary folder beside `out` to build a bundle in; it is removed in any case.
-
-    Raises:
-        BundleError: `out` exists and is not a bundle, or its folder does not exist.
-    """
-    out = Path(out)
-    _require_replaceable(out)
-    with unfinished_folder(out) as folder:
-        yield folder
-
-
-def write_bundle(out: str | Path, manifest: Manifest, staging: Path) -> Path:
-    """Turns a staging folder into the bundle `out`: a .zip archive if its name ends in .zip, otherwise a folder.
-
-    The files are moved out of `staging`, which comes from `staging_folder(out)` and contains what the manifest lists.
-    The bundle is put in place by a single atomic rename. An existing bundle of that name is replaced; anything else is
-    not.
-
-    Args:
-        out: The bundle to write.
-        manifest: What it contains.
-        staging: The folder that has the files.
-
-    Raises:
-        BundleError: A listed file is missing or has another digest, or `out` exists and is not a bundle.
-    """
-    out = Path(out)
-    _require_replaceable(out)
-    content = staging / "content"
-    _gather(manifest, staging, content)
-    if out.suffix == ".zip":
-        archive = staging / "bundle.zip"
-        pack(content, archive)
-        archive.replace(out)
-    else:
-        content.chmod(0o755)
-        _replace_folder(content, out, staging / "replaced")
-    return out
-
-
-def _gather(manifest: Manifest, staging: Path, content: Path) -> None:
-    """Moves the listed files, and no others, into `content` and writes the manifest there."""
-    Bundle(staging, staging, manifest).verify()
-    content.mkdir()
-    for file in manifest.digests():
-        target = content / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (staging / file).replace(target)
-    manifest = manifest.with_sizes(content)
-    text = json.dumps({"format": _FORMAT, **printable_values(to_plain(manifest))}, indent=2, ensure_ascii=False)
-    (content / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
-
-
-def _replace_folder(content: Path, out: Path, aside: Path) -> None:
-    try:
-        if out.exists():
-            out.replace(aside)
-        content.replace(out)
-    except BaseException:
-        if aside.exists() and not out.exists():
-            aside.replace(out)
-        raise
-
-
-def _require_replaceable(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise BundleError(
-            f"cannot write {out}: the folder {out.parent} does not exist",
-            found=out.parent,
-            wanted="an existing folder",
-            remedy="create it, or choose another output",
-        )
-    if not os.path.lexists(out):
-        return
-    is_archive = out.suffix == ".zip"
-    is_bundle = (out.is_file() and contains_manifest(out)) if is_archive else (out / MANIFEST_NAME).is_file()
-    if out.is_symlink() or not is_bundle:
-        raise BundleError(
-            f"{out} exists and is not a bundle, so it is not replaced",
-            found=out,
-            wanted="a bundle",
-            remedy="choose another output or remove it",
-        )
-
-
 def _unpack(archive: Path, folder: Path) -> Manifest:
     """Unpacks the files that the manifest of a zip lists, each with the size that the manifest has for it."""
     with Archive(archive) as source:
@@ -356,17 +263,17 @@ def _read_manifest(file: Path, bundle: Path) -> Manifest:
             remedy="copy the bundle again or deploy again",
         ) from error
     file_format = document.get("format") if isinstance(document, dict) else None
-    if file_format != _FORMAT:
+    if file_format != FORMAT:
         raise BundleError(
             f"{MANIFEST_NAME} of {bundle} is not the manifest of an sr-edge bundle",
             found=file_format,
-            wanted=_FORMAT,
+            wanted=FORMAT,
             remedy="create a bundle with `sr-edge deploy`",
         )
     _require_schema(document, bundle)
     try:
         manifest = from_plain(Manifest, document, MANIFEST_NAME)
-        require_sizes(manifest)
+        require_sizes(manifest.sizes, manifest.digests())
         require_printable(manifest, MANIFEST_NAME)
     except BundleError as error:
         raise _with_versions(error, bundle, _maker(document)) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_edge.calibration.config import CalibrationConfig
-from sr_edge.calibration.data.patch import Batch, HeldOut
+from sr_edge.calibration.data.patch import HeldOut
 from sr_edge.calibration.graph.load import load_graph
 from sr_edge.calibration.post_training import quantize_onnx
 from sr_edge.calibration.selection.pareto import write_curve
@@ -17,6 +17,7 @@ from sr_edge.errors import CacheMismatch, UsageError
 from sr_edge.export.checks.findings import summarize
 from sr_edge.export.checks.rules import require_deployable
 from sr_edge.export.checks.targets import readers_of
+from sr_edge.frames import Batch
 from sr_edge.printable import html_list
 from sr_edge.spec import ActivationType, Precision, StageProgress
 

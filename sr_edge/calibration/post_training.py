@@ -10,7 +10,7 @@ import onnx
 
 from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration.config import require_known_method
-from sr_edge.calibration.data.patch import Batch, StepProgress, digest_of
+from sr_edge.calibration.data.patch import StepProgress, digest_of
 from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
 from sr_edge.calibration.graph.load import load_graph
@@ -30,6 +30,7 @@ from sr_edge.export.graph.inner_tensors import observe_magnitudes, worst_cases_o
 from sr_edge.export.graph.metadata import METADATA_KEY, graph_controls, read_metadata, write_metadata
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.frames import Batch
 from sr_edge.spec import ActivationType, Precision, member_of
 
 
@@ -60,7 +61,7 @@ def calibrate(
         ends_float: Keeps the first and the last layer in float. Quantizing them usually causes the largest loss.
         progress: Called with (steps done, steps in all).
         cache: A JSON file that is written with the result, and during the work with the ranges so far. If it exists,
-            its ranges are not measured again; the decisions are always made anew, so that include and exclude may
+            its ranges are not measured again; the decisions are always made again, so that include and exclude may
             change.
         recalibrate: Measures all ranges and replaces the cache.
         observed_bytes: Memory for the tensors that are observed in one pass over the batches.
@@ -168,7 +169,12 @@ def quantize_onnx(
 def quantized_model(
     model: onnx.ModelProto, calibration: Calibration, activation_type: ActivationType, float_precision: Precision
 ) -> onnx.ModelProto:
-    """Does the work of `quantize_onnx` in memory, without checking that the calibration belongs to the model."""
+    """Does the work of `quantize_onnx` in memory, without checking that the calibration belongs to the model.
+
+    Raises:
+        UsageError: The float layers cannot be written in the float precision.
+        CalibrationError: The INT8 graph cannot be written.
+    """
     if float_precision not in (Precision.FP32, Precision.FP16):
         raise UsageError(
             f"the float layers of an INT8 graph cannot be written in {float_precision}",

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import onnx
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.probe import InstrumentedGraph, float_picture
 from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
 from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.calibration.result.calibration import Calibration
 from sr_edge.calibration.result.timer import Timer
 from sr_edge.errors import CalibrationError
+from sr_edge.frames import Batch
 from sr_edge.spec import ActivationType, Precision
 
 AGREEMENT_DB = 45.0

@@ -11,7 +11,7 @@ import onnx
 
 from sr_edge.calibration.config import USUAL_LIMITS, CalibrationConfig, Limits
 from sr_edge.calibration.data.hard_edges import hard_edged_patches
-from sr_edge.calibration.data.patch import Batch, HeldOut
+from sr_edge.calibration.data.patch import HeldOut
 from sr_edge.calibration.data.patch_checks import require_usable
 from sr_edge.calibration.graph.im2col import quantizable_layers
 from sr_edge.calibration.graph.load import load_graph
@@ -32,6 +32,7 @@ from sr_edge.calibration.selection.whole_graphs import GraphTimes, fastest_withi
 from sr_edge.calibration.verify import require_equivalent_output
 from sr_edge.errors import NothingToQuantize
 from sr_edge.export.graph.metadata import graph_controls
+from sr_edge.frames import Batch
 from sr_edge.spec import Precision, StageProgress
 
 USUAL_CHECKS = 8

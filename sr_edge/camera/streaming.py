@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,8 @@ from sr_edge.controls import Controls
 from sr_edge.frames import Region
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
 from sr_edge.runtimes.session import Session
-from sr_edge.spec import FrameFormat, OnEvent, Precision
+from sr_edge.spec import FrameFormat
+from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 Model = Bundle | Path | str | FrameUpscaler
 """A bundle, its path, or an upscaler that several streams may share."""
@@ -123,18 +124,15 @@ def stream(
     model: Model,
     *,
     policy: Policy | str | None = None,
-    runtime: str | None = None,
-    precision: Precision | str | None = None,
-    float_precision: Precision | str | None = None,
-    device: str | None = None,
+    engine: EngineChoice | None = None,
     roi: Region | tuple[int, int, int, int] | str | None = None,
     every: int = 1,
     fallback: Model | None = None,
     max_latency_ms: float | None = None,
     controls: Controls | None = None,
+    reuse: ReuseOptions | str | float = EXACT,
     source_options: SourceOptions | None = None,
     on_event: Callable[[str], None] = ignore_event,
-    nv12: bool = False,
 ) -> Stream:
     """Opens a source and a model. The stream starts when it is iterated or given a sink.
 
@@ -146,19 +144,20 @@ def stream(
         model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler
             with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
-        runtime: see `open_frame_session`. Ignored if `model` is an upscaler.
-        precision: see `open_frame_session`. Ignored if `model` is an upscaler.
-        float_precision: see `open_frame_session`. Ignored if `model` is an upscaler.
-        device: see `open_frame_session`. Ignored if `model` is an upscaler.
+        engine: runtime, precision and device, for example `EngineChoice("openvino", "int8")`; None takes what was
+            measured to be the best on this machine, see `open_frame_session`. With `EngineChoice(nv12=True)`, the
+            8-bit 4:2:0 frames with the matrix and range of the bundle's NV12 graph run in that graph, which converts
+            them itself; why others do not is an event. `fallback` gets all frames as RGB. Ignored if `model` is an
+            upscaler.
         roi: the region (x, y, width, height) of each frame that is upscaled, or the same as text: "0,0,320,180".
         every: the model upscales every n-th frame, bicubic interpolation the others.
         fallback: "bicubic" or a model of the same scale, used while the model exceeds `max_latency_ms`.
         max_latency_ms: the latency limit for the fallback; None means 100.
         controls: settings of the network, as for `Upscaler`.
+        reuse: "exact" does not compute tiles again that did not change since the last frame; the output is the same to
+            the bit. "off" computes all tiles. `ReuseOptions` also sets the memory. Ignored if `model` is an upscaler.
         source_options: options for a source that is opened here; their `on_event` is replaced.
         on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
-        nv12: whether 8-bit 4:2:0 frames with the matrix and range of the bundle's NV12 graph run in that graph, which
-            converts them itself. Why others do not is an event. Ignored if `model` is an upscaler.
 
     Raises:
         UsageError: an argument is wrong.
@@ -172,10 +171,14 @@ def stream(
     """
     event_log = EventLog(on_event)
     with ExitStack() as resources:
-        choice = EngineChoice.read(runtime, precision, float_precision, device)
-        load = partial(_open_model, resources=resources, choice=choice)
-        upscaler_for = load(model, controls=controls, nv12=nv12, on_event=event_log.record)
-        fallback_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
+        choice, parsed_reuse = EngineChoice.read(*astuple(engine or EngineChoice())), ReuseOptions.parse(reuse)
+        load = partial(_open_model, resources=resources, reuse=parsed_reuse, on_event=event_log.record)
+        upscaler_for = load(model, choice=choice, controls=controls)
+        fallback_for = (
+            None
+            if fallback is None or fallback == "bicubic"
+            else load(fallback, choice=replace(choice, nv12=False), controls=None)
+        )
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
         if isinstance(source, (str, Path)):
             source = open_source(str(source), replace(source_options or SourceOptions(), on_event=event_log.record))
@@ -202,8 +205,8 @@ def _open_model(
     resources: ExitStack,
     choice: EngineChoice,
     controls: Controls | None,
-    nv12: bool = False,
-    on_event: OnEvent = ignore_event,
+    reuse: ReuseOptions,
+    on_event: Callable[[str], None],
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
 
@@ -219,5 +222,7 @@ def _open_model(
         session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
         return session
 
-    session, nv12_session = warm(), warm(FrameFormat.NV12) if nv12 else None
-    return lambda policy: frame_upscaler_for(session, policy, controls, nv12_session=nv12_session, on_event=on_event)
+    session, nv12_session = warm(), warm(FrameFormat.NV12) if choice.nv12 else None
+    return lambda policy: frame_upscaler_for(
+        session, policy, controls, reuse, nv12_session=nv12_session, on_event=on_event
+    )

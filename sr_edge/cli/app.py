@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Prepare": (models, inspect, deploy, export, calibrate, train),
     "Run": (upscale, stream, preview),
     "Measure": (doctor, selftest, bench, evaluate, compare),
-    "Hand over": (compile_engine, export_triton, export_trtexec, gst_install),
+    "Integrate": (compile_engine, export_triton, export_trtexec, gst_install),
 }
 """The commands as the help groups them."""
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)

@@ -10,8 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 from typer.core import TyperArgument, TyperCommand
 
+from sr_edge.addresses import scheme_of
 from sr_edge.bundle import is_bundle_folder
-from sr_edge.camera.address import scheme_of
 from sr_edge.cli.config_file import with_config
 from sr_edge.cli.error_document import current_state
 from sr_edge.cli.model_argument import AUTO

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
+
+from sr_edge.addresses import message_without_secrets
 
 JSON_OPTION = "--json"
 
@@ -18,7 +19,7 @@ class CommandState:
     Attributes:
         stage: the last stage that reported progress; None before the first one.
         printed: whether the result is already on stdout.
-        arguments: the words of the command, those of its `--config` included; empty before they were parsed.
+        arguments: the words of the command; those of its `--config` are among them once they were parsed.
     """
 
     stage: str | None = None
@@ -26,23 +27,34 @@ class CommandState:
     arguments: tuple[str, ...] = ()
 
 
-_STATE: ContextVar[CommandState | None] = ContextVar("state of the running command", default=None)
+_RUNNING: list[CommandState] = []
+"""The states of running commands, the innermost last. No ContextVar, whose value other threads do not see: they print,
+too."""
 
 
 @contextmanager
-def new_state() -> Iterator[CommandState]:
-    """Yields the state of a command that is about to start; `current_state` returns it within the block."""
-    state = CommandState()
-    token = _STATE.set(state)
+def new_state(arguments: Sequence[str]) -> Iterator[CommandState]:
+    """Yields the state of a command that is about to start; `current_state` returns it within the block.
+
+    Args:
+        arguments: The words of the command line.
+    """
+    state = CommandState(arguments=tuple(arguments))
+    _RUNNING.append(state)
     try:
         yield state
     finally:
-        _STATE.reset(token)
+        _RUNNING.pop()
 
 
 def current_state() -> CommandState:
     """The state of the running command; a new one outside of commands."""
-    return _STATE.get() or CommandState()
+    return _RUNNING[-1] if _RUNNING else CommandState()
+
+
+def without_secrets_of_command(text: str) -> str:
+    """Hides passwords in a text that is printed: of addresses in it, and of the arguments of the running command."""
+    return message_without_secrets(text, current_state().arguments)
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,11 @@ class Failure:
     wanted: object = None
     remedy: str | None = None
 
-    def document(self, stage: str | None, hide: Callable[[str], str]) -> Mapping[str, object]:
+    def document(self, stage: str | None) -> Mapping[str, object]:
         """The document, of plain JSON values.
 
         Args:
             stage: the stage that was running.
-            hide: removes secrets from a text; applied to every text of the document.
         """
         fields = {
             "type": self.type,
@@ -82,7 +93,7 @@ class Failure:
             "remedy": self.remedy,
             "stage": stage,
         }
-        return {"error": {name: _plain(value, hide) for name, value in fields.items()}}
+        return {"error": {name: _plain(value) for name, value in fields.items()}}
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -91,7 +102,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return JSON_OPTION in options
 
 
-def _plain(value: object, hide: Callable[[str], str]) -> object:
+def _plain(value: object) -> object:
     """A value of any type as JSON: numbers, collections and None as they are, everything else as text."""
     if value is None or isinstance(value, bool):
         return value
@@ -100,9 +111,9 @@ def _plain(value: object, hide: Callable[[str], str]) -> object:
     if isinstance(value, numbers.Real):
         return float(value)
     if isinstance(value, Mapping):
-        return {hide(str(key)): _plain(item, hide) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, hide) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted(hide(str(item)) for item in value)
-    return hide(str(value))
+        return sorted(str(item) for item in value)
+    return str(value)

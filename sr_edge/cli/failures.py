@@ -13,11 +13,10 @@ from pathlib import Path
 
 import typer
 
-from sr_edge.camera.address import message_without_secrets
-from sr_edge.cli.error_document import CommandState, Failure, new_state, wants_json
+from sr_edge.cli.error_document import CommandState, Failure, new_state, wants_json, without_secrets_of_command
 from sr_edge.cli.interrupts import INTERRUPTED
 from sr_edge.cli.standard_streams import flush_stdout
-from sr_edge.cli.terminal import print_line, print_text
+from sr_edge.cli.terminal import print_json, print_line, print_text
 from sr_edge.errors import SrEdgeError, UsageError
 from sr_edge.installation import how_to_install
 from sr_edge.printable import one_line
@@ -51,7 +50,7 @@ def run_command(app: Callable[..., object], arguments: Sequence[str]) -> int:
     A command that fails prints one line on stderr and, with `--json`, the error as a JSON document on stdout, unless
     its result is already there. Passwords in arguments are hidden in both, also if an address was parsed as a path.
     """
-    with new_state() as state:
+    with new_state(arguments) as state:
         try:
             outcome = _outcome_of(app, arguments)
             code = _report(outcome, arguments, state) if isinstance(outcome, Failure) else outcome
@@ -80,12 +79,12 @@ def _outcome_of(app: Callable[..., object], arguments: Sequence[str]) -> int | F
         if _has_reader_ended(error):
             raise
         if debug:
-            print_text(message_without_secrets(traceback.format_exc(), arguments))
+            print_text(traceback.format_exc())
         if _is_caused_by_interrupt(error):
             return _INTERRUPTION
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, of many lines
             print_text(f"{error}\n", sys.stdout)
-            return USAGE
+            return 0
         return _failure_of(error)
 
 
@@ -163,18 +162,11 @@ def _os_failure(error: OSError) -> Failure:
 
 def _report(failure: Failure, arguments: Sequence[str], state: CommandState) -> int:
     """Prints the line and, where it was asked for and stdout has no result, the document; returns the exit code."""
-    arguments = [*arguments, *state.arguments]
-
-    def hide(text: str) -> str:
-        return message_without_secrets(text, arguments)
-
-    line = one_line(hide(failure.message))
+    line = one_line(without_secrets_of_command(failure.message))
     if len(line) > MAX_MESSAGE_CHARS:
         line = f"{line[:MAX_MESSAGE_CHARS]} ... ({len(line):,} characters; {DEBUG_VARIABLE}=1 shows all)"
     print_line(f"sr-edge: {line}")
-    if wants_json(arguments) and not state.printed:
-        from sr_edge.bundle.plain import json_text
-
+    if wants_json([*arguments, *state.arguments]) and not state.printed:
         with suppress(OSError):  # stdout cannot be written; the failure is on stderr already
-            print_text(json_text(failure.document(state.stage, hide)), sys.stdout)
+            print_json(failure.document(state.stage), sys.stdout)
     return failure.exit_code

@@ -12,9 +12,10 @@ from typing import Annotated, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.errors import UsageError
-from sr_edge.spec import DEFAULT_NV12_COLOUR, FrameFormat, Nv12Colour, Precision
+from sr_edge.nv12.colour import DEFAULT_NV12_COLOUR, Nv12Colour
+from sr_edge.spec import FrameFormat, Precision
 
 
 class FormName(str, Enum):

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from sr_edge.bundle.plain import json_text
-from sr_edge.camera.address import without_secrets
-from sr_edge.cli.error_document import current_state
+from sr_edge.cli.error_document import current_state, without_secrets_of_command
 from sr_edge.cli.tables import fitted
-from sr_edge.cli.terminal import console_on, is_live_terminal, print_line
+from sr_edge.cli.terminal import console_on, is_live_terminal, print_json, print_line
 from sr_edge.spec import StageProgress
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ def result_on_stdout(as_json: bool) -> Iterator[ShowResult]:
         def show(document: object, readable: RenderableType, least_important: Sequence[str] = ()) -> None:
             state.printed = True
             if as_json:
-                stdout.write(json_text(document))
+                print_json(document, stdout)
             else:
                 _print_readable(readable, stdout, least_important)
 
@@ -73,6 +71,8 @@ def warning_lines(warnings: Iterable[str]) -> list[str]:
 def _print_readable(readable: RenderableType, stdout: TextIO, least_important: Sequence[str]) -> None:
     """Prints for the width of the terminal or of COLUMNS; in a pipe lines are PIPE_WIDTH long."""
     width = None if stdout.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    if isinstance(readable, str):
+        readable = without_secrets_of_command(readable)
     console = console_on(stdout, width, soft_wrap=isinstance(readable, str))
     console.print(fitted(readable, console.width, least_important), crop=False)
 
@@ -118,7 +118,7 @@ def progress_on_stderr() -> Iterator[StageProgress]:
     bars = Progress(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
     def report(stage: str, done: int, total: int) -> None:
-        stage = without_secrets(stage)
+        stage = without_secrets_of_command(stage)
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
@@ -174,7 +174,7 @@ def stage_on_stderr(stage: str) -> Iterator[None]:
 
     Without a terminal it is a line, and only if the block takes so long that a user would wonder.
     """
-    stage = without_secrets(stage)
+    stage = without_secrets_of_command(stage)
     if is_live_terminal(sys.stderr):
         with progress_on_stderr() as progress, during(progress, stage):
             yield

@@ -50,7 +50,7 @@ def fitted_table(table: Table, width: int, least_important: Sequence[str] = ()) 
     _set_widths(table, width)
     if not left_out:
         return table
-    return Group(table, f"left out for want of width: {', '.join(left_out)} (--json has them)")
+    return Group(table, f"columns that do not fit this width: {', '.join(left_out)} (--json contains them)")
 
 
 def _texts(column: Column) -> list[str]:
@@ -90,17 +90,17 @@ def _copied(table: Table, without: str | None = None) -> Table:
 
 
 def _set_widths(table: Table, width: int) -> None:
-    """Sets the widths of the columns so that rich cuts no word, without vertical lines where these do not fit."""
+    """Sets the widths of the columns so that rich cuts no word.
+
+    Where cells must wrap, the vertical lines are left out, so that fewer do.
+    """
     from rich.box import SIMPLE_HEAD
 
     wanted, needed = _wanted(table), _needed(table)
-    borders = 3 * len(wanted) + 1
-    if sum(wanted) + borders <= width:
+    if sum(wanted) + 3 * len(wanted) + 1 <= width:
         return
-    if sum(needed) + borders > width:
-        table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, 0
-        borders = len(wanted) - 1
-    spare = width - borders - sum(needed)
+    table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, 0
+    spare = width - sum(needed) - (len(wanted) - 1)
     for index in sorted(range(len(wanted)), key=lambda index: wanted[index] - needed[index]):
         widened = min(spare, max(wanted[index] - needed[index], 0))
         table.columns[index].width = needed[index] + widened

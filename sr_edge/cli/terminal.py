@@ -1,4 +1,4 @@
-"""Everything that the commands print goes through here, so that nothing foreign acts on the terminal."""
+"""Everything that the commands print goes through here: no character acts on the terminal, no password is shown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, TextIO
 
+from sr_edge.cli.error_document import without_secrets_of_command
 from sr_edge.printable import one_line, printable
 
 if TYPE_CHECKING:
@@ -17,17 +18,24 @@ CLEAR_LINE = "\r\x1b[K"
 
 def print_line(text: str, stream: TextIO | None = None) -> None:
     """Prints a message as one line, by default to stderr."""
-    _write(f"{one_line(text)}\n", stream)
+    _write(f"{one_line(without_secrets_of_command(text))}\n", stream)
 
 
 def print_text(text: str, stream: TextIO | None = None) -> None:
     """Prints several lines, by default to stderr."""
-    _write(printable(text), stream)
+    _write(printable(without_secrets_of_command(text)), stream)
+
+
+def print_json(document: object, stream: TextIO) -> None:
+    """Prints a dataclass or plain values as one JSON document."""
+    from sr_edge.bundle.plain import json_text
+
+    _write(json_text(document, without_secrets_of_command), stream)
 
 
 def replace_line(text: str) -> None:
     """Writes a line to the terminal behind stderr in place of the last one."""
-    _write(CLEAR_LINE + one_line(text))
+    _write(CLEAR_LINE + one_line(without_secrets_of_command(text)))
 
 
 def _write(text: str, stream: TextIO | None = None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_edge.camera.address import scheme_of
+from sr_edge.addresses import scheme_of
 from sr_edge.cli.options import FormName, shown_name
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind
@@ -136,6 +136,10 @@ def _if_no_engine_is_built(values: Values) -> str | None:
     return "with --trust-engine, for which no engine is built" if values["trust_engine"] is not None else None
 
 
+def _without_reuse(values: Values) -> str | None:
+    return "with --reuse off, which keeps no tiles" if values["reuse"] == "off" else None
+
+
 def _is_other_timeout(seconds: float) -> bool:
     return seconds != 10.0
 
@@ -161,6 +165,7 @@ UNUSED = (
     Unused(("stream",), "pace", _if_source_keeps_time),
     Unused(("stream",), "give_up_s", _if_nothing_can_be_lost, lambda value: value is not None),
     Unused(("stream", "preview"), "open_timeout_s", _if_source_is_at_hand, _is_other_timeout),
+    Unused(("stream", "preview", "upscale"), "reuse_memory", _without_reuse),
     Unused(("preview",), "once", _if_source_is_not_repeated),
     Unused(("compile",), "timing_cache", _if_no_engine_is_built),
 )

@@ -17,14 +17,14 @@ from sr_edge.deploy.graphs import FLOAT_GRAPHS, INT8_GRAPHS
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import SrEdgeError
 from sr_edge.export.graph.file_network import FileNetwork
-from sr_edge.frames import frame_from_batch
+from sr_edge.frames import Uint8Frame, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
-from sr_edge.nv12 import nv12_tile_from_rgb, rgb_from_nv12_tile
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import nv12_tile_from_rgb, rgb_from_nv12_tile
 from sr_edge.runtimes import SessionRequest, open_request, supports
-from sr_edge.runtimes.session import Frame
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Nv12Colour, Precision, StageProgress
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, StageProgress
 
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
@@ -70,7 +70,7 @@ def write_golden_frames(
     batches = calibration_patches(
         images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels, warn=ignore_warning
     )
-    inputs = _write_inputs([cast(Frame, frame_from_batch(batch)) for batch in batches], plan.nv12_colour, staging)
+    inputs = _write_inputs([cast(Uint8Frame, frame_from_batch(batch)) for batch in batches], plan.nv12_colour, staging)
     settings = _golden_settings(card)
     runs = [(source.frame, setting) for setting in settings for source in inputs]
     sources = [(source, setting) for setting in settings for source in inputs]
@@ -110,10 +110,10 @@ class _Input:
 
     file: str
     io: FrameFormat
-    frame: Frame
+    frame: Uint8Frame
 
 
-def _write_inputs(frames: Sequence[Frame], nv12_colour: Nv12Colour | None, staging: Path) -> list[_Input]:
+def _write_inputs(frames: Sequence[Uint8Frame], nv12_colour: Nv12Colour | None, staging: Path) -> list[_Input]:
     """Writes the frames and, for a bundle with NV12 graphs, the same as packed NV12 tiles."""
     inputs = [
         _Input(_write_png(staging, f"golden/input{index}.png", frame), FrameFormat.UINT8_NHWC, frame)
@@ -131,8 +131,8 @@ def _write_inputs(frames: Sequence[Frame], nv12_colour: Nv12Colour | None, stagi
 def _bf16_failure(
     model: LoadedModel,
     plan: DeployPlan,
-    runs: Sequence[tuple[Frame, Controls]],
-    reference: Sequence[Frame],
+    runs: Sequence[tuple[Uint8Frame, Controls]],
+    reference: Sequence[Uint8Frame],
     staging: Path,
 ) -> str:
     """Why bf16 is unusable in a runtime that supports it on this machine; empty if it is usable."""
@@ -150,8 +150,8 @@ def _bf16_failure(
 
 
 def _bf16_frames(
-    runtime: str, model: LoadedModel, plan: DeployPlan, runs: Sequence[tuple[Frame, Controls]], staging: Path
-) -> list[Frame]:
+    runtime: str, model: LoadedModel, plan: DeployPlan, runs: Sequence[tuple[Uint8Frame, Controls]], staging: Path
+) -> list[Uint8Frame]:
     if runtime == "torch":
         return [reference_frame(model, frame, setting, bfloat16=True) for frame, setting in runs]
     request = SessionRequest(
@@ -170,8 +170,8 @@ def _golden_settings(card: ModelCard) -> list[dict[str, float]]:
 
 
 def _int8_frames(
-    card: ModelCard, plan: DeployPlan, runs: Sequence[tuple[Frame, Controls]], staging: Path
-) -> list[Frame]:
+    card: ModelCard, plan: DeployPlan, runs: Sequence[tuple[Uint8Frame, Controls]], staging: Path
+) -> list[Uint8Frame]:
     request = SessionRequest(
         artifact=staging / INT8_GRAPHS[0].file,
         card=card,
@@ -184,11 +184,11 @@ def _int8_frames(
     return _frames_of("onnxruntime", request, runs)
 
 
-def _frames_of(runtime: str, request: SessionRequest, runs: Sequence[tuple[Frame, Controls]]) -> list[Frame]:
+def _frames_of(runtime: str, request: SessionRequest, runs: Sequence[tuple[Uint8Frame, Controls]]) -> list[Uint8Frame]:
     with open_request(runtime, request) as session:
-        return [cast(Frame, session.run(frame, setting)) for frame, setting in runs]
+        return [cast(Uint8Frame, session.run(frame, setting)) for frame, setting in runs]
 
 
-def _write_png(staging: Path, file: str, frame_hwc: Frame) -> str:
+def _write_png(staging: Path, file: str, frame_hwc: Uint8Frame) -> str:
     write_picture(staging / file, picture_of(frame_hwc))
     return file

@@ -16,16 +16,17 @@ from sr_edge.calibration import (
     write_cache,
 )
 from sr_edge.calibration.config import TIMED_RUNTIMES
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
 from sr_edge.export import ExportReport, accelerate_onnx, derive_onnx, export_best_form, require_deployable
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.derived import take_frames
 from sr_edge.export.passes.speed_passes import passes_for_all_targets
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import supports
-from sr_edge.spec import ActivationType, FrameFormat, Nv12Colour, Precision, StageProgress
+from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress
 
 PARITY_PATCHES = 2
 CACHE_FILE = "calibration.json"
@@ -93,17 +94,18 @@ def _with_nv12(graphs: Sequence[GraphFile], nv12_colour: Nv12Colour | None) -> t
 def graph_files(
     precisions: Sequence[Precision], half_precision: bool, nv12_colour: Nv12Colour | None = None
 ) -> tuple[GraphFile, ...]:
-    """The files of a bundle of these precisions; those that compute in fp16 only with `half_precision`.
+    """The files of a bundle of these precisions; INT8 with float layers in fp16 only with `half_precision`.
 
     Args:
         precisions: The precisions.
-        half_precision: Whether anything may be in fp16.
+        half_precision: Whether float layers of INT8 graphs may be in fp16.
         nv12_colour: Matrix and range of NV12 frames; None for a bundle without graphs for them.
     """
     return tuple(
         graph
         for graph in _with_nv12((*FLOAT_GRAPHS, *INT8_GRAPHS), nv12_colour)
-        if graph.precision in precisions and (half_precision or graph.float_precision is not Precision.FP16)
+        if graph.precision in precisions
+        and (half_precision or graph.float_precision in (graph.precision, Precision.FP32))
     )
 
 
@@ -124,7 +126,21 @@ class FloatExports:
     @property
     def passes(self) -> tuple[str, ...]:
         """The passes that made the graphs of all runtimes faster."""
-        return self.reports[0].passes[len(self.plain.passes) :]
+        return self._passes_of(self.reports[0])
+
+    @property
+    def fp16_passes(self) -> tuple[str, ...]:
+        """Those of the fp16 graph, which has none if it fails its check with them and passes it without them."""
+        half = (report for report in self.reports if report.metadata.precision is Precision.FP16)
+        return next(map(self._passes_of, half), self.passes)
+
+    @property
+    def half_precision_for_int8(self) -> bool:
+        """Whether the float layers of INT8 graphs may compute in fp16; they have the passes of the fp32 graph."""
+        return not self.fp16_failure and self.fp16_passes == self.passes
+
+    def _passes_of(self, report: ExportReport) -> tuple[str, ...]:
+        return report.passes[len(self.plain.passes) :]
 
 
 def export_float_graphs(
@@ -133,8 +149,9 @@ def export_float_graphs(
     """Exports the float graphs: the first is traced and compared with PyTorch, the others are derived from it.
 
     Where the network has no static form, the `form_reason` of the first report says why it is the traced form. fp16 is
-    checked for INT8 bundles, too, since some INT8 graphs compute their float layers in fp16. A network that fails the
-    fp16 check is exported without fp16 graphs.
+    checked for INT8 bundles, too, since some INT8 graphs compute their float layers in fp16. A graph that fails that
+    check after passes that make it faster is converted without them; a network that fails it then, too, is exported
+    without fp16 graphs.
 
     Args:
         model: The network.
@@ -148,7 +165,9 @@ def export_float_graphs(
         ExportError: The outputs of the fp32 graph differ from those of the network.
     """
     graphs = _with_nv12(FLOAT_GRAPHS, plan.nv12_colour)
-    first, *others = [graph for graph in graphs if _is_exported(graph, plan.precisions)]
+    wanted = [graph for graph in graphs if _is_exported(graph, plan.precisions)]
+    # Those in fp16 come last: where they fail, all others are written.
+    first, *others = sorted(wanted, key=lambda graph: graph.precision is Precision.FP16)
     compared, total = patches[:PARITY_PATCHES], 1 + len(others)
     progress("exporting", 0, total)
     plain = export_best_form(
@@ -159,9 +178,7 @@ def export_float_graphs(
     written = {first: base}
     for graph in others:
         progress("exporting", len(written), total)
-        same_precision = next(
-            (report for report in written.values() if report.metadata.precision is graph.precision), base
-        )
+        same_precision = next((each for each in written.values() if each.metadata.precision is graph.precision), base)
         try:
             written[graph] = derive_onnx(
                 same_precision,
@@ -169,6 +186,7 @@ def export_float_graphs(
                 io=graph.io,
                 nv12_colour=graph.nv12_colour,
                 precision=graph.precision,
+                without_passes=plain if base.passes != plain.passes else None,
                 targets=plan.targets,
                 patches=compared,
             )

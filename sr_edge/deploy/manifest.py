@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sr_edge.bench.environment import tool_versions
 from sr_edge.bundle import Artifact, ArtifactKind, CalibrationRecord, GoldenFrame, Manifest, PassMeasurement, sha256_of
-from sr_edge.bundle.weights import write_weights
+from sr_edge.bundle.writing import write_weights
 from sr_edge.calibration import Calibration
 from sr_edge.deploy.graphs import CACHE_FILE, GraphFile
 from sr_edge.deploy.plan import DeployPlan

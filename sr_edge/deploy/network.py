@@ -15,7 +15,6 @@ from sr_edge.bench.report import bench_bundle
 from sr_edge.bench.rows import BenchReport
 from sr_edge.bundle import Bundle, Manifest, staging_folder, write_bundle
 from sr_edge.calibration import CalibrationReport, HeldOut, calibration_patches, held_out_patches
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
 from sr_edge.calibration.data.patches import Warn, ignore_warning
 from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
@@ -36,7 +35,7 @@ from sr_edge.errors import (
 from sr_edge.export import ExportReport
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.files.whole_file import require_output
-from sr_edge.frames import frame_from_batch
+from sr_edge.frames import Batch, frame_from_batch
 from sr_edge.models import LoadedModel
 from sr_edge.models.tiles.tile_safety import SMALLEST_OVERLAP_PX, measured_size, overlap_note, with_tile_needs
 from sr_edge.printable import html_list
@@ -164,12 +163,14 @@ def _build(
     model, tile_note = _measure_tile_needs(model, images, plan, progress)
     floats = export_float_graphs(model, plan, patches, staging, progress)
     left_out = {Precision.FP16: floats.fp16_failure} if floats.fp16_failure else {}
-    int8 = _export_int8(plan, not left_out, patches, held_out, staging, progress)
+    int8 = _export_int8(plan, floats.half_precision_for_int8, patches, held_out, staging, progress)
     if isinstance(int8, SrEdgeError):
         left_out[Precision.INT8] = str(int8)
     precisions = [precision for precision in plan.precisions if precision not in left_out]
-    shared = graph_files(precisions, half_precision=Precision.FP16 not in left_out, nv12_colour=plan.nv12_colour)
-    shared = tuple(replace(graph, passes=floats.passes) for graph in shared)
+    shared = tuple(
+        replace(graph, passes=floats.fp16_passes if graph.precision is Precision.FP16 else floats.passes)
+        for graph in graph_files(precisions, floats.half_precision_for_int8, plan.nv12_colour)
+    )
     chosen = choose_passes(model, plan, floats, shared, patches, staging, progress)
     graphs = (*shared, *chosen.graphs)
     if model.architecture:
@@ -206,25 +207,22 @@ def _measured(
     plan: DeployPlan,
     progress: StageProgress,
 ) -> _Measured:
-    """Measures the bundle in its staging folder, and then writes it with what the measurement recommends.
+    """Writes the bundle, measures it in its staging folder, and writes it again with what the measurement recommends.
 
-    Where the measurement fails or is interrupted, the bundle, which is complete, is written without recommendations.
+    A measurement that fails, is interrupted or killed therefore leaves a complete bundle without recommendations.
     """
+    write_bundle(out, built.manifest, staging, keep_files=True)
     bundle = Bundle(out, staging, built.manifest)
-    try:
-        bench = bench_bundle(
-            bundle,
-            variants_of(bundle, plan.runtimes, built.precisions),
-            OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
-            plan.rounds,
-            with_memory=plan.with_memory,
-            pairs=pairs,
-            progress=progress,
-            patches=[held.patch for held in held_out],
-        )
-    except BaseException:
-        write_bundle(out, built.manifest, staging)
-        raise
+    bench = bench_bundle(
+        bundle,
+        variants_of(bundle, plan.runtimes, built.precisions),
+        OpenOptions(threads=plan.threads, trusted_architecture=built.manifest.architecture),
+        plan.rounds,
+        with_memory=plan.with_memory,
+        pairs=pairs,
+        progress=progress,
+        patches=[held.patch for held in held_out],
+    )
     if plan.hr:
         bench = replace(bench, not_images=files_without_image(plan.hr, plan.lr))
     advice = recommend(bench, plan.max_drop_db, out, plan.threads)

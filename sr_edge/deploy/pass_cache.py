@@ -14,7 +14,7 @@ from sr_edge.errors import BundleError
 from sr_edge.files.cache_folder import cache_folder
 from sr_edge.files.whole_file import whole_file
 
-RULE = 1
+RULE = 2
 """The version of the way in which graphs are timed and chosen; results of another one are not used."""
 
 _MAX_BYTES = 1 << 16

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_edge.bundle import PassMeasurement
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.deploy.graphs import PARITY_PATCHES, FloatExports, GraphFile
 from sr_edge.deploy.manifest import artifact_of
 from sr_edge.deploy.pass_cache import CacheKey, PassCache
@@ -17,9 +16,19 @@ from sr_edge.deploy.pass_graphs import PassGraphs, write_float_graphs, write_int
 from sr_edge.deploy.pass_timing import Decision, Passes, Run
 from sr_edge.deploy.plan import TIMED_RUNTIMES, DeployPlan
 from sr_edge.errors import ExportError, PrecisionUnavailable
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
-from sr_edge.runtimes import SessionRequest, availability, describe_machine, load_runtime, open_request, random_tile
+from sr_edge.runtimes import (
+    Session,
+    SessionRequest,
+    availability,
+    describe_machine,
+    load_runtime,
+    open_request,
+    random_tile,
+    supports,
+)
 from sr_edge.spec import FrameFormat, ModelCard, PassChoice, Precision, StageProgress
 
 SCRATCH_FOLDER = "passes"
@@ -151,6 +160,7 @@ class _Timer:
 
     @contextmanager
     def _opened(self, job: _Job, passes: Passes) -> Iterator[Run]:
+        """The graph in its precision, and with bf16 for its float operators where the runtime computes in bf16."""
         request = SessionRequest(
             artifact=job.graphs.file(passes),
             card=self._card,
@@ -159,9 +169,24 @@ class _Timer:
             activation_type=job.file.activation_type,
             threads=self._plan.threads,
         )
-        with open_request(job.runtime, request) as session:
-            tile = random_tile(session.spec.tile, session.spec.io, session.spec.channels)
-            yield lambda: session.run_staged(tile)[1].compute_ms
+        requests = [request]
+        if supports(job.runtime, Precision.BF16):
+            requests.append(in_bf16(request))
+        with ExitStack() as stack:
+            yield timed_run([stack.enter_context(open_request(job.runtime, each)) for each in requests])
+
+
+def in_bf16(request: SessionRequest) -> SessionRequest:
+    """The same graph with bf16 in place of fp32."""
+    if request.precision is Precision.INT8:
+        return replace(request, float_precision=Precision.BF16)
+    return replace(request, precision=Precision.BF16)
+
+
+def timed_run(sessions: Sequence[Session]) -> Run:
+    """A function that runs a random tile in each session and returns the milliseconds of the engines alone."""
+    tiles = [random_tile(each.spec.tile, each.spec.io, each.spec.channels) for each in sessions]
+    return lambda: tuple(session.run_staged(tile)[1].compute_ms for session, tile in zip(sessions, tiles, strict=True))
 
 
 def _measurement(job: _Job, decision: Decision, cpu: str, version: str, remarks: Sequence[str]) -> PassMeasurement:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.controls import control_values
 from sr_edge.deploy.graphs import FLOAT_GRAPHS, FloatExports, GraphFile, with_frames
 from sr_edge.deploy.pass_timing import Candidates, Passes
@@ -22,6 +21,7 @@ from sr_edge.export.graph.inputs import Tensor, feed_of
 from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
 from sr_edge.export.graph.view import read_onnx
 from sr_edge.export.passes.speed_passes import Gain, SpeedPass, apply_passes
+from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
 

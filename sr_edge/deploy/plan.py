@@ -14,9 +14,10 @@ from sr_edge.errors import TileError, UsageError
 from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.metadata import Form
 from sr_edge.export.passes.speed_passes import SPEED_PASSES, SpeedPass
-from sr_edge.nv12 import require_even_overlap, require_nv12_tile
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import require_even_overlap, require_nv12_tile
 from sr_edge.runtimes import find_entry
-from sr_edge.spec import ModelCard, Nv12Colour, PassChoice, Precision, TileSpec, member_of, take_names
+from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec, member_of, take_names
 
 TIMED_RUNTIMES = ("openvino", "onnxruntime")
 """The runtimes in which passes are timed: they open a graph within seconds, whereas engines of others take minutes."""

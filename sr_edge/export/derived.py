@@ -20,7 +20,8 @@ from sr_edge.export.passes.nv12_io import wrap_frames
 from sr_edge.export.passes.speed_passes import SpeedPass
 from sr_edge.export.proof import StepCallback, VerifiedGraph, with_speed_passes
 from sr_edge.models import LoadedModel
-from sr_edge.spec import FrameFormat, Nv12Colour, Precision, TileSpec, member_of
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.spec import FrameFormat, Precision, TileSpec, member_of
 
 
 def derive_onnx(
@@ -30,6 +31,7 @@ def derive_onnx(
     io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
     nv12_colour: Nv12Colour | str | None = None,
     precision: Precision | str = Precision.FP32,
+    without_passes: ExportReport | None = None,
     targets: Sequence[str] = (),
     patches: Sequence[Patch] = (),
     progress: StepCallback = lambda step: None,
@@ -40,6 +42,8 @@ def derive_onnx(
 
     Args:
         base: the report of an export with float frames, in fp32 or already in `precision`, whose file still exists.
+        without_passes: the export that `base` was made faster from; it is converted to fp16 where `base` fails the
+            check of fp16, which a remark says.
 
     Raises:
         UsageError: `base` is not such an export, or export does not write the precision.
@@ -60,7 +64,8 @@ def derive_onnx(
     graph = _graph_of(base)
     compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches, source.card.channels)
     metadata = dataclasses.replace(source, precision=precision, io=io, nv12_colour=colour)
-    verified = VerifiedGraph(graph, base.parity, base.float16, base.remarks, base.passes)
+    plain = None if without_passes is None else _verified(without_passes, _graph_of(without_passes))
+    verified = dataclasses.replace(_verified(base, graph), without_passes=plain)
     return finish(verified, metadata, path, compared, progress, require_known_targets(targets))
 
 
@@ -92,17 +97,21 @@ def accelerate_onnx(
     source = base.metadata
     if (source.precision, source.io) != (Precision.FP32, FrameFormat.FLOAT_NCHW) or source.tile is None:
         raise UsageError(
-            f"{base.path} is no fp32 graph of float frames with a constant tile, which passes are applied to",
+            f"{base.path} is not an fp32 graph with float frames and a constant tile",
             found=(str(source.precision), str(source.io), str(source.tile)),
             wanted=(str(Precision.FP32), str(FrameFormat.FLOAT_NCHW)),
             remedy="apply them to the fp32 export with float frames, and derive the others from the result",
         )
-    verified = VerifiedGraph(_graph_of(base), base.parity, remarks=base.remarks, passes=base.passes)
+    verified = _verified(base, _graph_of(base))
     compared = check_patches(source.tile, patches, source.card.channels)
     require = partial(require_portable, form=source.form, dynamic=False, targets=require_known_targets(targets))
     verified = with_speed_passes(verified, model.module, compared, passes, require, progress)
     report = finish(verified, source, path, compared, progress, targets)
     return dataclasses.replace(report, form_reason=base.form_reason)
+
+
+def _verified(report: ExportReport, graph: onnx.ModelProto) -> VerifiedGraph:
+    return VerifiedGraph(graph, report.parity, report.float16, report.remarks, report.passes)
 
 
 def _graph_of(base: ExportReport) -> onnx.ModelProto:

@@ -43,9 +43,10 @@ from sr_edge.export.proof import (
 from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
-from sr_edge.nv12 import require_nv12_tile
+from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
+from sr_edge.nv12.frames import require_nv12_tile
 from sr_edge.printable import one_line
-from sr_edge.spec import FrameFormat, Nv12Colour, PassChoice, Precision, TileSpec, member_of, require_nv12_colour
+from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec, member_of
 
 DISTRIBUTION = "sr-edge"
 

@@ -16,6 +16,7 @@ from sr_edge.export.graph.inner_tensors import observe_magnitudes
 from sr_edge.export.graph.patches import CheckPatch
 from sr_edge.export.passes.constant_parts import WithConstantParts
 from sr_edge.export.passes.fp16 import to_fp16
+from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.newer_exporter import trace_by_newer_exporter
 from sr_edge.export.passes.rewrites.pipeline import REWRITES, rewrite
 from sr_edge.export.passes.simplify import simplify
@@ -25,6 +26,9 @@ from sr_edge.printable import one_line
 from sr_edge.spec import Control, TileSpec
 
 StepCallback = Callable[[str], None]
+
+GROUP_NORM = "group norm"
+"""The name of the pass in reports where a graph is exact enough only with it."""
 
 _WITHOUT_REWRITES = "export with --form traced, which takes the network without its static rewrites"
 _REPORT = "report this with the network's code, since the exporter changes what the network computes"
@@ -43,6 +47,7 @@ class VerifiedGraph:
             loss on worst cases, or a graph simplification that was skipped.
         passes: what made the graph other than a plain trace and simplification, in order: another way to trace the
             network, the rewrites that changed it, and the passes that make it faster.
+        without_passes: the graph before the passes that made it faster; None where there were none, or it is not known.
     """
 
     graph: onnx.ModelProto
@@ -50,6 +55,7 @@ class VerifiedGraph:
     float16: Float16Check | None = None
     remarks: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
+    without_passes: VerifiedGraph | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,8 @@ def simplify_and_verify(
         advice: the remedy that an error gives.
 
     Returns:
-        The last of the three graphs (traced, simplified, rewritten) that computes what the network computes.
+        The last of the three graphs (traced, simplified, rewritten) that computes what the network computes. Before a
+        graph is given up, its normalizations of groups are written as means over axes, which round less.
 
     Raises:
         ExportError: not even the traced graph has the output that the network has.
@@ -204,19 +211,40 @@ def simplify_and_verify(
             graphs += [(step, changed, passes)] if changed is not graphs[-1][1] else []
     progress(f"comparing with {network.file.path.name if isinstance(network, FileNetwork) else 'PyTorch'}")
     for step, graph, passes in reversed(graphs[1:]):
-        try:
-            parity = compare_with_network(graph, network, patches)
-            failure = parity.refusal
-        except NotDeployable:
-            raise
-        except ExportError as error:
-            failure = error.problem
-        if not failure:
-            return VerifiedGraph(graph, parity, remarks=(*skipped, *parity.remarks), passes=passes)
+        verified, failure = _verified(graph, network, patches)
+        if failure:
+            verified, failure = _verified_with_means(graph, failure, network, patches)
+        if verified is not None:
+            return replace(verified, remarks=(*skipped, *verified.remarks), passes=(*passes, *verified.passes))
         skipped.append(f"exported without {step}, after which {failure}")
     parity = compare_with_network(traced, network, patches)
     parity.require_within(advice)
     return VerifiedGraph(traced, parity, remarks=(*skipped, *parity.remarks))
+
+
+def _verified(
+    graph: onnx.ModelProto, network: nn.Module, patches: Sequence[CheckPatch]
+) -> tuple[VerifiedGraph | None, str]:
+    """The graph if it computes what the network computes; otherwise why it does not."""
+    try:
+        parity = compare_with_network(graph, network, patches)
+    except NotDeployable:
+        raise
+    except ExportError as error:
+        return None, error.problem
+    return (None, parity.refusal) if parity.refusal else (VerifiedGraph(graph, parity, remarks=parity.remarks), "")
+
+
+def _verified_with_means(
+    graph: onnx.ModelProto, failure: str, network: nn.Module, patches: Sequence[CheckPatch]
+) -> tuple[VerifiedGraph | None, str]:
+    """The same for a graph that failed, with GroupNorm in the form that rounds less."""
+    result = group_norm_without_reshape(graph)
+    verified = _verified(result.model, network, patches)[0] if result.changed else None
+    if verified is None:
+        return None, failure
+    remark = f"GroupNorm is written as means over axes, because as InstanceNormalization {failure}"
+    return replace(verified, remarks=(remark, *verified.remarks), passes=(GROUP_NORM,)), ""
 
 
 def _simplified(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -265,7 +293,13 @@ def with_speed_passes(
         failure = error.problem if isinstance(error, SrEdgeError) else f"{type(error).__name__}: {error}"
     if not failure:
         remarks = tuple(remark for remark in verified.remarks if remark not in verified.parity.remarks)
-        return VerifiedGraph(graph, parity, remarks=(*remarks, *parity.remarks), passes=(*verified.passes, *names))
+        return VerifiedGraph(
+            graph,
+            parity,
+            remarks=(*remarks, *parity.remarks),
+            passes=(*verified.passes, *names),
+            without_passes=verified.without_passes or verified,
+        )
     if len(passes) == 1:
         remark = f"exported without the pass {passes[0].name}: {one_line(failure)}"
         return replace(verified, remarks=(*verified.remarks, remark))
@@ -277,7 +311,26 @@ def with_speed_passes(
 def convert_and_verify_fp16(
     verified: VerifiedGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
 ) -> VerifiedGraph:
-    """Converts the graph to fp16 with fp32 islands; raises ExportError where a photograph or flat image suffers."""
+    """Converts the graph to fp16 with fp32 islands, and verifies it in float16 arithmetic.
+
+    A graph that fails after passes that made it faster is converted without them, which a remark says.
+
+    Raises:
+        ExportError: a photograph or flat image suffers.
+    """
+    try:
+        return _in_fp16(verified, patches, controls, progress)
+    except ExportError as error:
+        if verified.without_passes is None:
+            raise
+        remark = f"fp16 is exported without passes that make it faster: with them {error.problem}"
+    half = _in_fp16(verified.without_passes, patches, controls, progress)
+    return replace(half, remarks=(remark, *half.remarks))
+
+
+def _in_fp16(
+    verified: VerifiedGraph, patches: Sequence[CheckPatch], controls: Sequence[Control], progress: StepCallback
+) -> VerifiedGraph:
     progress("converting to half precision")
     magnitudes = observe_magnitudes(verified.graph, [patch.batch for patch in patches], controls)
     half = to_fp16(verified.graph, magnitudes=magnitudes).model

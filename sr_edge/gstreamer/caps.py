@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from sr_edge.camera.sources.gst.bindings import Gst, GstVideo
@@ -22,6 +23,32 @@ def template_caps() -> Gst.Caps:
     return Gst.Caps.from_string(f"video/x-raw, format=(string){{ {', '.join(FORMAT_NAMES)} }}, {dimensions}")
 
 
+def with_rate(caps: Gst.Caps, rate: Fraction | None) -> Gst.Caps:
+    """`caps` of the source pad with this frame rate in place of 0/1, which means none; None changes nothing."""
+    if rate is None or caps.is_any():
+        return caps
+    result = caps.copy()
+    for index in range(result.get_size()):
+        if result.get_structure(index).get_fraction("framerate")[:2] == (True, 0):
+            structure = result.get_structure(index).copy()
+            structure.set_value("framerate", Gst.Fraction(rate.numerator, rate.denominator))
+            result.remove_structure(index)
+            result.append_structure(structure)
+    return result
+
+
+def without_rate(caps: Gst.Caps, rate: Fraction | None) -> Gst.Caps:
+    """`caps` of the sink pad for any frame rate, if the element has one of its own; None changes nothing."""
+    if rate is None or caps.is_any():
+        return caps
+    result = Gst.Caps.new_empty()
+    for index in range(caps.get_size()):
+        structure = caps.get_structure(index).copy()
+        structure.remove_field("framerate")
+        result.append_structure(structure)
+    return result
+
+
 def upscaled_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
     """The caps of the source pad for `caps` on the sink pad.
 
@@ -39,7 +66,7 @@ def upscaled_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
 
 
 def source_caps(caps: Gst.Caps, scale: int | None) -> Gst.Caps:
-    """The caps of the sink pad for `caps` on the source pad, without sizes that are no multiple of the scale.
+    """The caps of the sink pad for `caps` on the source pad, without sizes that are not a multiple of the scale.
 
     Args:
         caps: Caps of the source pad.

@@ -16,6 +16,7 @@ from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
 from sr_edge.spec import FrameFormat, OnEvent
+from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, EXACT, OFF, ReuseOptions, parse_memory
 
 _WARM_UP_RUNS = 2
 
@@ -30,11 +31,20 @@ class NetworkSettings:
     float_precision: str = ""
     device: str = ""
     threads: int = 0
+    reuse: str = ""
+    reuse_memory: str = ""
     nv12: bool = False
 
 
 class GstUpscaler:
-    """An open engine, for use by one thread."""
+    """An open engine, for use by one thread.
+
+    Attributes:
+        engine: The engine that was chosen.
+        tiles: Number of tiles of all frames that were upscaled.
+        reused_tiles: Number of them that were not computed, because they did not change.
+        obstacle: Why no tiles are reused; empty if they are, or reuse is off.
+    """
 
     def __init__(self, settings: NetworkSettings, on_event: OnEvent = ignore_event) -> None:
         """Opens the bundle or ONNX file in its runtime.
@@ -61,17 +71,23 @@ class GstUpscaler:
             settings.device,
             settings.threads or None,
         )
+        memory_bytes = parse_memory(settings.reuse_memory) if settings.reuse_memory else DEFAULT_REUSE_MEMORY_BYTES
+        reuse = ReuseOptions.parse(settings.reuse or EXACT, memory_bytes)
         with ExitStack() as resources:
             bundle = resources.enter_context(open_model(Path(settings.model).expanduser()))
             self.engine = choose_engine(bundle, choice)
-            session = resources.enter_context(open_engine(bundle, self.engine))
-            nv12_session = (
+            self._session = resources.enter_context(open_engine(bundle, self.engine))
+            self._nv12_session = (
                 resources.enter_context(open_engine(bundle, self.engine, io=FrameFormat.NV12))
                 if settings.nv12
                 else None
             )
             self._resources = resources.pop_all()
-        self._frame_upscaler = NetworkFrameUpscaler(session, nv12_session=nv12_session, on_event=on_event)
+        self._frame_upscaler = NetworkFrameUpscaler(
+            self._session, reuse=reuse, nv12_session=self._nv12_session, on_event=on_event
+        )
+        self.tiles = self.reused_tiles = 0
+        self.obstacle = ""
 
     @property
     def scale(self) -> int:
@@ -90,7 +106,11 @@ class GstUpscaler:
             EngineError, FrameError: The frame cannot be upscaled.
         """
         frame = VideoFrame(source_layout.planes(source), source_layout.format, source_layout.colour)
-        upscaled = self._upscale(frame)
+        upscaled = _upscaled(frame, self._frame_upscaler)
+        if upscaled.reuse is not None:
+            self.tiles += upscaled.reuse.tiles
+            self.reused_tiles += len(upscaled.reuse.reused)
+            self.obstacle = upscaled.reuse.statistics.obstacle
         for target_plane, plane in zip(target_layout.planes(target), upscaled.planes, strict=True):
             np.copyto(target_plane, plane)
 
@@ -98,20 +118,22 @@ class GstUpscaler:
         """Upscales black frames of this layout, because the first inferences are slow.
 
         Returns:
-            The processing time of the last one.
+            The processing time of the last one, without reuse: that of a frame in which everything moves.
         """
         planes = tuple(
             np.zeros(plane.shape(layout.height, layout.width), layout.format.dtype) for plane in layout.format.layout
         )
         frame = VideoFrame(planes, layout.format, layout.colour)
+        computing = NetworkFrameUpscaler(self._session, reuse=OFF, nv12_session=self._nv12_session)
         for _ in range(_WARM_UP_RUNS):
             started_s = time.perf_counter()
-            self._upscale(frame)
+            _upscaled(frame, computing)
             elapsed_s = time.perf_counter() - started_s
         return 1e3 * elapsed_s
 
     def close(self) -> None:
         self._resources.close()
 
-    def _upscale(self, frame: VideoFrame) -> VideoFrame:
-        return self._frame_upscaler.finish(self._frame_upscaler.infer(self._frame_upscaler.prepare(frame)), frame)
+
+def _upscaled(frame: VideoFrame, upscaler: NetworkFrameUpscaler) -> VideoFrame:
+    return upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)

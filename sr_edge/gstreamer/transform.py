@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 from sr_edge.camera.sources.gst.bindings import Gst, GstBase, GstVideo
-from sr_edge.errors import SrEdgeError
-from sr_edge.gstreamer.caps import source_caps, template_caps, upscaled_caps
+from sr_edge.errors import SrEdgeError, UsageError
+from sr_edge.gstreamer.caps import source_caps, template_caps, upscaled_caps, with_rate, without_rate
 
 if TYPE_CHECKING:
     from sr_edge.camera.sources.gst.planes import BufferLayout
@@ -29,6 +30,10 @@ class TransformCallbacks(Protocol):
 
     def network_settings(self) -> NetworkSettings: ...
 
+    def own_rate(self) -> Fraction | None:
+        """Frames per second for caps without a frame rate; None leaves such caps as they are."""
+        ...
+
     def on_engine(self, text: str) -> None:
         """Called with the engine that was opened, and why it is this one."""
         ...
@@ -49,7 +54,9 @@ class TransformCallbacks(Protocol):
         """Whether to upscale the frame with this pts and running time, which has just left the input queue."""
         ...
 
-    def on_upscaled(self, processing_ms: float) -> None: ...
+    def on_upscaled(self, processing_ms: float, network: GstUpscaler) -> None:
+        """Called after a frame with its processing time, and the network, which counts the tiles that were reused."""
+        ...
 
     def continues_after(self, error: SrEdgeError) -> bool:
         """Whether the stream continues without the frame that failed."""
@@ -78,11 +85,14 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         super().__init__()
         self._callbacks = callbacks
         self._scale: int | None = None
+        self._rate: Fraction | None = None
+        self._frames = 0
 
     def do_start(self) -> bool:
         try:
             from sr_edge.gstreamer.network import GstUpscaler
 
+            self._rate, self._frames = self._callbacks.own_rate(), 0
             self._network = GstUpscaler(self._callbacks.network_settings(), self._callbacks.on_event)
             self._scale = self._network.scale
             self._callbacks.on_engine(str(self._network.engine))
@@ -100,8 +110,10 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
         return True
 
     def do_transform_caps(self, direction: Gst.PadDirection, caps: Gst.Caps, filter: Gst.Caps | None) -> Gst.Caps:
-        convert = upscaled_caps if direction == Gst.PadDirection.SINK else source_caps
-        converted = convert(caps, self._scale)
+        if direction == Gst.PadDirection.SINK:
+            converted = with_rate(upscaled_caps(caps, self._scale), self._rate)
+        else:
+            converted = without_rate(source_caps(caps, self._scale), self._rate)
         return filter.intersect_full(converted, Gst.CapsIntersectMode.FIRST) if filter else converted
 
     def do_get_unit_size(self, caps: Gst.Caps) -> tuple[bool, int]:
@@ -119,7 +131,14 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
 
         try:
             self._layouts = layout_from_caps(caps), layout_from_caps(upscaled)
-            self._callbacks.on_caps(self._network.warmed_up_ms(self._layouts[0]), frame_interval_ms(caps))
+            if self._rate is not None and (interval_ms := frame_interval_ms(caps)):
+                raise UsageError(
+                    f"the video has a frame rate of {1e3 / interval_ms:g}, and rate={self._rate} would have no effect",
+                    found=self._rate,
+                    wanted=1e3 / interval_ms,
+                    remedy="leave the property out; the element videorate converts the rate",
+                )
+            self._callbacks.on_caps(self._network.warmed_up_ms(self._layouts[0]), frame_interval_ms(upscaled))
         except Exception as error:
             self._callbacks.fail(error)
             return False
@@ -131,7 +150,8 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
                 return _DROPPED
             started_s = time.perf_counter()
             self._upscale(source, out)
-            self._callbacks.on_upscaled(1e3 * (time.perf_counter() - started_s))
+            self._place(out)
+            self._callbacks.on_upscaled(1e3 * (time.perf_counter() - started_s), self._network)
         except SrEdgeError as error:
             return _DROPPED if self._callbacks.continues_after(error) else Gst.FlowReturn.ERROR
         except Exception as error:
@@ -150,6 +170,16 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
                 out_map.data,
                 layout_of_buffer(out, out_layout),
             )
+
+    def _place(self, out: Gst.Buffer) -> None:
+        """Sets time and duration that the source did not give, by the rate of the element."""
+        if self._rate is None:
+            return
+        if out.pts == Gst.CLOCK_TIME_NONE:
+            out.pts = int(self._frames * Gst.SECOND / self._rate)
+        if out.duration == Gst.CLOCK_TIME_NONE:
+            out.duration = int(Gst.SECOND / self._rate)
+        self._frames += 1
 
     def do_src_event(self, event: Gst.Event) -> bool:
         if not self._callbacks.forwards_upstream(event):

@@ -1,4 +1,4 @@
-"""The pictures of a folder, and what else is there."""
+"""The pictures of a folder, and its other files."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def list_pictures(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def note_about_others(others: Sequence[Path]) -> list[str]:
-    """One sentence that counts the files that are no pictures and names the first; none without such files."""
+    """One sentence that counts the files that are not pictures and names the first; none without such files."""
     if not others:
         return []
     names = ", ".join(path.name for path in others[:_SHOWN_NAMES])
     more = f" and {len(others) - _SHOWN_NAMES} more" if len(others) > _SHOWN_NAMES else ""
-    counted = "1 file is no picture" if len(others) == 1 else f"{len(others)} files are no pictures"
+    counted = "1 file is not a picture" if len(others) == 1 else f"{len(others)} files are not pictures"
     return [f"{counted}: {names}{more}"]
 
 

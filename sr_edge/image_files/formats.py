@@ -1,4 +1,4 @@
-"""The picture formats that are read and those that are written, and how a picture is told from other files."""
+"""The picture formats that are read and those that are written, and how pictures are recognised among other files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _READ_FORMATS = (
     "SGI",
     "ICO",
 )
-"""Pillow's names. Its other formats run a program (EPS), are no pictures of pixels, or are read in part only."""
+"""Pillow's names. Its other formats run a program (EPS), are not pictures of pixels, or are read in part only."""
 
 _WITHOUT_SIGNATURE = ("TGA",)
 """Formats that only the suffix tells from other data."""

@@ -23,7 +23,7 @@ def with_chunks(png: bytes, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def ancillary_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yields type and content of each chunk that is no pixel data, up to the first that is damaged or too large."""
+    """Yields type and content of each chunk that is not pixel data, up to the first that is damaged or too large."""
     with path.open("rb") as file:
         file.seek(len(PNG_SIGNATURE))
         while len(head := file.read(8)) == 8:

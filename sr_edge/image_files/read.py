@@ -232,7 +232,7 @@ def _sixteen_bit_png(path: Path, image: Image.Image) -> StoredPicture:
             f"{path} stores 16-bit samples in a layout that is not supported",
             found=path,
             wanted="8 bits",
-            remedy="save it anew as PNG",
+            remedy="save it as PNG",
         )
     if file_bytes[_PNG_COLOUR_TYPE] == _GRAY_WITH_ALPHA and samples.shape[2] == 4:
         samples = samples[..., (0, 3)]

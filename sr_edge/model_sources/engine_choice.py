@@ -35,6 +35,7 @@ class EngineChoice:
         device: Device of the runtime.
         threads: Number of threads on the CPU.
         slots: Number of tiles that may be in flight.
+        nv12: Whether a stream also opens the graph that takes NV12 frames; nothing else reads it.
     """
 
     runtime: str | None = None
@@ -43,6 +44,7 @@ class EngineChoice:
     device: str | None = None
     threads: int | None = None
     slots: int | None = None
+    nv12: bool = False
 
     def __post_init__(self) -> None:
         take_names(self, precision=Precision, float_precision=Precision)
@@ -56,6 +58,7 @@ class EngineChoice:
         device: str | None = None,
         threads: int | None = None,
         slots: int | None = None,
+        nv12: bool = False,
     ) -> EngineChoice:
         """The choice that names make, in which "auto" or an empty text is the same as None.
 
@@ -63,16 +66,17 @@ class EngineChoice:
             UnknownNameError: There is no runtime or precision of that name.
             UsageError: A float precision has no effect on the precision.
         """
-        name, kind, rest, where = (
+        runtime, precision, float_precision, device = (
             None if each in (AUTO, "") else each for each in (runtime, precision, float_precision, device)
         )
         choice = cls(
-            None if name is None else find_entry(name).name,
-            None if kind is None else member_of(Precision, kind, "precision"),
-            None if rest is None else member_of(Precision, rest, "float precision"),
-            where,
+            None if runtime is None else find_entry(runtime).name,
+            None if precision is None else member_of(Precision, precision, "precision"),
+            None if float_precision is None else member_of(Precision, float_precision, "float precision"),
+            device,
             threads,
             slots,
+            nv12,
         )
         if choice.precision is not None:
             _require_effect(choice.precision, choice.float_precision)

@@ -28,6 +28,7 @@ from sr_edge.model_sources.open import open_model
 from sr_edge.model_sources.sessions import open_frame_session
 from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
+from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
 from sr_edge.upscaler.upscaler import Roi
 
 DEFAULT_SCALE = 2
@@ -54,6 +55,7 @@ def open_upscaler(
     options: Mapping[str, str] | None = None,
     overlap_px: int | None = None,
     controls: Controls | None = None,
+    reuse: ReuseOptions | str | float = OFF,
 ) -> Upscaler:
     """Opens an upscaler for pictures of any size and kind, which closes its session when it is closed.
 
@@ -76,6 +78,7 @@ def open_upscaler(
         options: Settings of the runtime, by its own names.
         overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
         controls: Values of the network's controls; those not named take their defaults.
+        reuse: "exact" for the frames of a camera or a video, see `Upscaler`.
 
     Returns:
         The upscaler. Any number of threads may use it; leaving its `with` block closes it.
@@ -86,6 +89,7 @@ def open_upscaler(
         SrEdgeError: The errors of `open_frame_session`; for checkpoints and names also those of `load_network` and
             `export_onnx`.
     """
+    reuse = ReuseOptions.parse(reuse)
     EngineChoice.read(runtime, precision, float_precision, device, threads, slots)  # before a network is exported
     opened = ExitStack()
     with ExitStack() as resources:
@@ -103,7 +107,7 @@ def open_upscaler(
                 options=options,
             )
         )
-        upscaler = Upscaler(session, overlap_px, controls, resources=opened)
+        upscaler = Upscaler(session, overlap_px, controls, reuse=reuse, resources=opened)
         opened.enter_context(resources.pop_all())
     weakref.finalize(upscaler, _close_in, os.getpid(), opened)
     return upscaler
@@ -166,7 +170,7 @@ def upscale(
         The upscaled picture of the same kind; for a path, a numpy array.
 
     Raises:
-        FrameError: It is no picture, as in a call of `Upscaler`.
+        FrameError: It is not a picture, as in a call of `Upscaler`.
         UsageError: The order, the part or the scale is wrong.
         SrEdgeError: The model cannot be opened, as in `open_upscaler`; or the runtime failed.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from sr_edge.bundle import Artifact, Bundle
+from sr_edge.bundle import Bundle
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError
 from sr_edge.installation import how_to_install
 from sr_edge.runtimes.session import Availability, Runtime, Session, SessionRequest
@@ -161,10 +161,10 @@ def working_runtimes(device: str | None = None) -> Iterator[str]:
     working: list[str] = []
     has_any = False
     for name in PREFERRED_RUNTIMES:
-        found = availability(name)
-        if not found.works:
+        available = availability(name)
+        if not available.works:
             continue
-        working += [f"{name} on {each.name}" for each in found.devices]
+        working += [f"{name} on {each.name}" for each in available.devices]
         if device is None or _has_device(name, device):
             has_any = True
             yield name
@@ -295,25 +295,25 @@ def _no_artifact(
             wanted="a bundle that was made from a checkpoint, a name or a factory",
             remedy="choose another runtime",
         )
-    requested = (
-        f"{precision} with the other layers in {float_precision}" if precision is Precision.INT8 else str(precision)
-    )
-    frames = f" for {io} frames" if io else ""
-    present = tuple(dict.fromkeys(_described(artifact) for artifact in bundle.manifest.artifacts))
+    frames = f" with {io} frames" if io else ""
+    present = _precisions_present(bundle, runtime, io)
     return PrecisionUnavailable(
-        f"{bundle.path.name} has no artifact that {runtime} can run in {requested}{frames}, only {', '.join(present)}",
+        f"{bundle.path.name} has no file that {runtime} can run in {_label(precision, float_precision)}{frames}",
         found=(precision, float_precision, io),
         wanted=present,
-        remedy="choose another runtime or precision, or deploy again with that one",
+        remedy=f"choose one of: {', '.join(present)}" if present else "choose another runtime",
     )
 
 
-def _described(artifact: Artifact) -> str:
-    float_precision = (
-        f"+{artifact.float_precision}"
-        if artifact.float_precision is not artifact.precision and artifact.activation_type
-        else ""
-    )
-    activation_type = f" ({artifact.activation_type} activations)" if artifact.activation_type else ""
-    frames = "" if artifact.io is FrameFormat.FLOAT_NCHW else f" ({artifact.io} frames)"
-    return f"{artifact.kind} {artifact.precision}{float_precision}{activation_type}{frames}"
+def _precisions_present(bundle: Bundle, runtime: str, io: FrameFormat | None) -> tuple[str, ...]:
+    """The precisions for which a bundle has a file for a runtime, as tables show them."""
+    choose = load_runtime(runtime).choose_artifact
+    floats = [precision for precision in Precision if precision is not Precision.INT8]
+    pairs: list[tuple[Precision, Precision]] = [(precision, Precision.FP32) for precision in floats]
+    pairs += [(Precision.INT8, precision) for precision in floats]
+    return tuple(_label(*pair) for pair in pairs if choose(bundle.manifest.artifacts, *pair, io) is not None)
+
+
+def _label(precision: Precision, float_precision: Precision) -> str:
+    is_mixed = precision is Precision.INT8 and float_precision is not Precision.FP32
+    return f"{precision}+{float_precision}" if is_mixed else str(precision)

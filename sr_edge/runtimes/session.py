@@ -8,29 +8,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
+from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
 from sr_edge.spec import (
     CHANNEL_NAMES,
     RGB,
     ActivationType,
     Control,
     FrameFormat,
-    Latency,
     ModelCard,
-    Nv12Colour,
     Precision,
     TileSpec,
-    require_nv12_colour,
     take_names,
 )
-
-Batch = npt.NDArray[np.float32]
-Frame = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -173,6 +166,42 @@ class StageTimes:
         return self.pre_ms + self.compute_ms + self.post_ms
 
 
+@dataclass(frozen=True)
+class Latency:
+    """Wall-clock milliseconds of one stage over `runs` repetitions, warm-up excluded."""
+
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    runs: int
+
+    @classmethod
+    def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
+        """Computes percentiles by linear interpolation; raises UsageError without samples."""
+        if not samples_ms:
+            raise UsageError(
+                "there are no latency samples to summarize", found=0, wanted=1, remedy="request at least one run"
+            )
+        ordered = sorted(samples_ms)
+
+        def percentile(share: float) -> float:
+            position = share * (len(ordered) - 1)
+            below = int(position)
+            above = min(below + 1, len(ordered) - 1)
+            return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+        return cls(
+            min_ms=ordered[0],
+            p50_ms=percentile(0.50),
+            p90_ms=percentile(0.90),
+            p99_ms=percentile(0.99),
+            mean_ms=sum(ordered) / len(ordered),
+            runs=len(ordered),
+        )
+
+
 class Session(Protocol):
     """A loaded engine with its own input and output buffers.
 
@@ -185,7 +214,7 @@ class Session(Protocol):
         """What was requested and what runs."""
         ...
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         """Upscales one tile.
 
         Frames in another format than the graph's are converted on the host: uint8 values are divided by 255, and
@@ -210,18 +239,20 @@ class Session(Protocol):
         """
         ...
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         """Same as `run`, but also returns the time of each stage."""
         ...
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         """Starts one tile and returns its ticket; blocks while all slots of the session are in flight.
 
         `frames` is copied: the caller may change it as soon as this returns. Raises as `run` does.
         """
         ...
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         """Waits for the tile of `ticket` and returns its output; each ticket is valid once, in any order.
 
         Raises:

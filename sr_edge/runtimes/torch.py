@@ -22,7 +22,7 @@ from sr_edge.models import LoadedModel
 from sr_edge.models.controlled import control_tensors, controls_of
 from sr_edge.models.loading.load import bake, reopen_model
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.engine.executed import executed_precision, require_possible
+from sr_edge.runtimes.engine.executed import executed_precision, require_possible, unsupported
 from sr_edge.runtimes.engine.host_format import Tile, graph_shape, require_graph
 from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
 from sr_edge.runtimes.engine.vendor_errors import vendor_errors
@@ -51,12 +51,8 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     possible = _precisions(torch_device)
     if precision in possible:
         return None
-    return PrecisionUnavailable(
-        f"the torch runtime, which is the float reference, does not support {precision} on {torch_device}",
-        found=precision,
-        wanted=possible,
-        remedy=f"choose a supported precision: {', '.join(possible)}",
-    )
+    problem = f"the torch runtime, which is the float reference, does not support {precision} on {torch_device}"
+    return unsupported(problem, precision, possible)
 
 
 def choose_artifact(

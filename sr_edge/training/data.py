@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from sr_edge.errors import FrameError, TrainingError
-from sr_edge.frames import rgb_frame
+from sr_edge.frames import Uint8Frame, rgb_frame
 from sr_edge.image_files import read_picture, scan_folder
 from sr_edge.resize import crop_to_multiple
 from sr_edge.training.degradations import BICUBIC, Degradation
-from sr_edge.training.degradations.degradation import Frame
 
 SMALLEST_MEASURED_PX = 3
 """Smallest height and width of a low-resolution test image, whose border of one pixel is excluded from the PSNR."""
@@ -47,10 +46,10 @@ class Originals:
         pictures: names and images, HWC uint8 RGB; height and width are multiples of `scale`.
         scale: the scale of the network.
         skipped: the images that could not be used, with the reason.
-        not_images: the files that are no images.
+        not_images: the files that are not images.
     """
 
-    pictures: tuple[tuple[str, Frame], ...]
+    pictures: tuple[tuple[str, Uint8Frame], ...]
     scale: int
     skipped: tuple[str, ...] = ()
     not_images: tuple[Path, ...] = ()
@@ -71,7 +70,7 @@ class Originals:
             TrainingError: no image is usable (unreadable, or too small after downscaling), or they do not fit into
                 memory.
         """
-        pictures: list[tuple[str, Frame]] = []
+        pictures: list[tuple[str, Uint8Frame]] = []
         skipped: list[str] = []
         free_bytes, needed_bytes = psutil.virtual_memory().available, 0
         content = scan_folder(folder, recursive=True)
@@ -120,8 +119,8 @@ class ImagePair:
     """One test image, HWC uint8 RGB, and one low-resolution version of it."""
 
     name: str
-    hr: Frame
-    lr: Frame
+    hr: Uint8Frame
+    lr: Uint8Frame
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class PairSet:
         pairs: the pairs.
         scale: the scale of the network.
         skipped: the images that could not be used, with the reason.
-        not_images: the files that are no images.
+        not_images: the files that are not images.
     """
 
     pairs: tuple[ImagePair, ...]
@@ -196,10 +195,10 @@ class CropSource:
             `scale` times as large, with values in [0, 1].
         """
         random = np.random.default_rng((seed, step))
-        places = [self._draw_place(index, patch_px, random) for index in self._choose(size, random)]
+        positions = [self._draw_position(index, patch_px, random) for index in self._choose(size, random)]
         crops = [
-            self._crop(place, patch_px, np.random.default_rng((seed, step, number)))
-            for number, place in list(enumerate(places))[part]
+            self._crop(position, patch_px, np.random.default_rng((seed, step, number)))
+            for number, position in list(enumerate(positions))[part]
         ]
         lr, hr = (np.stack(images).transpose(0, 3, 1, 2) for images in zip(*crops, strict=True))
         return torch.from_numpy(lr).float() / 255, torch.from_numpy(hr).float() / 255
@@ -208,41 +207,43 @@ class CropSource:
         area = np.array([hr.shape[0] * hr.shape[1] for _, hr in self.originals.pictures], dtype=np.float64)
         return [int(index) for index in random.choice(len(area), size, p=area / area.sum())]
 
-    def _draw_place(self, index: int, patch_px: int, random: np.random.Generator) -> _CropPlace:
+    def _draw_position(self, index: int, patch_px: int, random: np.random.Generator) -> _CropPosition:
         height, width = (length // self.originals.scale for length in self.originals.pictures[index][1].shape[:2])
         top, left = (int(random.integers(length - patch_px + 1)) for length in (height, width))
-        return _CropPlace(index, top, left, int(random.integers(4)), bool(random.integers(2)))
+        return _CropPosition(index, top, left, int(random.integers(4)), bool(random.integers(2)))
 
-    def _crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> tuple[Frame, Frame]:
+    def _crop(
+        self, position: _CropPosition, patch_px: int, random: np.random.Generator
+    ) -> tuple[Uint8Frame, Uint8Frame]:
         scale = self.originals.scale
-        hr = self.originals.pictures[place.index][1]
-        rows, columns = (slice(first * scale, (first + patch_px) * scale) for first in (place.top, place.left))
+        hr = self.originals.pictures[position.index][1]
+        rows, columns = (slice(first * scale, (first + patch_px) * scale) for first in (position.top, position.left))
         fixed = self.degradation.is_fixed
-        lr = self._fixed_crop(place, patch_px) if fixed else self._drawn_crop(place, patch_px, random)
-        return place.augmented(lr), place.augmented(hr[rows, columns])
+        lr = self._fixed_crop(position, patch_px) if fixed else self._drawn_crop(position, patch_px, random)
+        return position.augmented(lr), position.augmented(hr[rows, columns])
 
-    def _fixed_crop(self, place: _CropPlace, patch_px: int) -> Frame:
-        return self._fixed_lr_images[place.index][place.top :, place.left :][:patch_px, :patch_px]
+    def _fixed_crop(self, position: _CropPosition, patch_px: int) -> Uint8Frame:
+        return self._fixed_lr_images[position.index][position.top :, position.left :][:patch_px, :patch_px]
 
-    def _drawn_crop(self, place: _CropPlace, patch_px: int, random: np.random.Generator) -> Frame:
+    def _drawn_crop(self, position: _CropPosition, patch_px: int, random: np.random.Generator) -> Uint8Frame:
         """Degrades the crop with its surroundings, so that it has no border effects."""
         scale, halo = self.originals.scale, self.degradation.halo_px
-        top, left = (max(0, first - halo) for first in (place.top, place.left))
-        bottom, right = (first + patch_px + halo for first in (place.top, place.left))
-        surroundings = self.originals.pictures[place.index][1][
+        top, left = (max(0, first - halo) for first in (position.top, position.left))
+        bottom, right = (first + patch_px + halo for first in (position.top, position.left))
+        surroundings = self.originals.pictures[position.index][1][
             top * scale : bottom * scale, left * scale : right * scale
         ]
         degraded = self.degradation.degrade(surroundings, scale, random)
-        return degraded[place.top - top :, place.left - left :][:patch_px, :patch_px]
+        return degraded[position.top - top :, position.left - left :][:patch_px, :patch_px]
 
     @cached_property
-    def _fixed_lr_images(self) -> list[Frame]:
+    def _fixed_lr_images(self) -> list[Uint8Frame]:
         unused = np.random.default_rng(0)
         return [self.degradation.degrade(hr, self.originals.scale, unused) for _, hr in self.originals.pictures]
 
 
 @dataclass(frozen=True)
-class _CropPlace:
+class _CropPosition:
     """Position of a crop in low-resolution pixels, and its flip and rotation."""
 
     index: int
@@ -251,5 +252,5 @@ class _CropPlace:
     rotations: int
     flip: bool
 
-    def augmented(self, crop: Frame) -> Frame:
+    def augmented(self, crop: Uint8Frame) -> Uint8Frame:
         return np.rot90(crop[:, ::-1] if self.flip else crop, self.rotations)

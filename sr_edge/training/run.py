@@ -18,7 +18,14 @@ from sr_edge.training.checkpoint import training_origin
 from sr_edge.training.data import SMALLEST_MEASURED_PX, CropSource, Originals, PairSet
 from sr_edge.training.degradations import find_degradation
 from sr_edge.training.log import LOG, draw_curve, logged_minutes
-from sr_edge.training.loop import WEIGHTS, Training, TrainingProgress, reporting_write_errors, run_training
+from sr_edge.training.loop import (
+    WEIGHTS,
+    Training,
+    TrainingProgress,
+    TrainingResult,
+    reporting_write_errors,
+    run_training,
+)
 from sr_edge.training.losses.adversarial import Adversarial
 from sr_edge.training.losses.discriminator import MULTIPLE_PX, UNetDiscriminator
 from sr_edge.training.losses.objective import Objective, PixelLoss
@@ -46,7 +53,7 @@ class TrainingReport:
         pictures: number of training images.
         skipped: training images that could not be used, with the reason.
         skipped_validation: validation images that could not be used, with the reason.
-        not_images: files in both folders that are no images.
+        not_images: files in both folders that are not images.
         degradation: name of the degradation.
         recipe: the settings.
     """
@@ -116,8 +123,7 @@ def train_model(
     smallest_lr_px = _smallest_lr_px(name, recipe)
     pairs = PairSet.from_folder(validation, scale, degradation, max(SMALLEST_MEASURED_PX, smallest_lr_px))
     originals = Originals.from_folder(data, scale, recipe.patch_px)
-    used_vgg = vgg if features else None
-    origin = training_origin(f"{name} x{scale}", data, validation, degradation.name, start, used_vgg)
+    origin = training_origin(f"{name} x{scale}", data, validation, degradation.name, start, vgg if features else None)
     first_psnr_db = mean_psnr_db(network, pairs) if start else None
     with join_processes(device) as processes:
         crops = CropSource(originals, degradation)
@@ -127,6 +133,19 @@ def train_model(
         with reporting_write_errors(out / CURVE), whole_file(out / CURVE) as unfinished:
             draw_curve(out / LOG, unfinished, f"{name} x{scale}")
     psnr_db = psnr_by_picture(load_model(name, scale, trained.weights).module, pairs)
+    return _report(trained, psnr_db, first_psnr_db, originals, pairs, out, degradation.name, recipe)
+
+
+def _report(
+    trained: TrainingResult,
+    psnr_db: dict[str, float],
+    first_psnr_db: float | None,
+    originals: Originals,
+    pairs: PairSet,
+    out: Path,
+    degradation: str,
+    recipe: Recipe,
+) -> TrainingReport:
     return TrainingReport(
         weights=trained.weights,
         steps_trained=trained.steps,
@@ -140,7 +159,7 @@ def train_model(
         skipped=originals.skipped,
         skipped_validation=pairs.skipped,
         not_images=(*originals.not_images, *pairs.not_images),
-        degradation=degradation.name,
+        degradation=degradation,
         recipe=recipe,
     )
 

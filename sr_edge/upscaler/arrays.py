@@ -70,7 +70,7 @@ def pictures_of_array(array: Array, order: str) -> Conversion:
 def _require_type(array: Array) -> None:
     if isinstance(array, np.ma.MaskedArray):
         raise FrameError(
-            "a masked array is no picture, because its masked pixels have no values",
+            "a masked array is not a picture, because its masked pixels have no values",
             found="MaskedArray",
             wanted="a numpy array",
             remedy="give array.filled(0), for example",
@@ -84,7 +84,7 @@ def _require_type(array: Array) -> None:
     }
     remedy = next((text for kinds, text in remedies.items() if array.dtype.kind in kinds), "give an array of numbers")
     raise FrameError(
-        f"an array of {array.dtype} is no picture",
+        f"an array of {array.dtype} is not a picture",
         found=str(array.dtype),
         wanted=("uint8", "uint16", "float32", "float64", "float16"),
         remedy=remedy,
@@ -104,7 +104,7 @@ def _require_shape(array: Array) -> None:
         "(number, height, width, channels), with at least one pixel"
     )
     raise FrameError(
-        f"an array of shape {array.shape} is no picture",
+        f"an array of shape {array.shape} is not a picture",
         found=array.shape,
         wanted=("(height, width)", "(height, width, channels)", "(number, height, width, channels)"),
         remedy=remedy,

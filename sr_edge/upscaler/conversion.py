@@ -29,7 +29,7 @@ def convert(picture: object, order: str = "rgb") -> Conversion:
         order: "rgb", or "bgr" for arrays and tensors.
 
     Raises:
-        FrameError: It is no picture.
+        FrameError: It is not a picture.
         UsageError: The order was given for a kind that has its own.
     """
     if isinstance(picture, np.ndarray):
@@ -52,7 +52,7 @@ def convert(picture: object, order: str = "rgb") -> Conversion:
 
         return pictures_of_image(picture)
     raise FrameError(
-        f"a {type(picture).__name__} is no picture",
+        f"a {type(picture).__name__} is not a picture",
         found=type(picture).__name__,
         wanted=("a numpy array", "a PIL image", "a torch tensor", "a path", "a list of these"),
         remedy="give a numpy array, a PIL image, a torch tensor, the path of a picture file, or a list of these",

@@ -1,33 +1,32 @@
-"""Reuse of tiles: a tile whose samples were upscaled before is not computed again.
+"""Reuse of tiles: a tile whose samples did not change since the last frame is not computed again.
 
 The output of a network for a tile is a function of the samples of the tile alone, so the result is the same to the bit.
 Cameras that look at a still scene send many such tiles: where nothing moves, the blocks of a compressed video decode to
 the same samples from frame to frame.
+
+For each place of a tile, the samples and the result of the last frame are kept (docs/adr/0023).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from sr_edge.errors import UnknownNameError, UsageError
-from sr_edge.tiling import Samples
-
-OFF, EXACT = "off", "exact"
-MODES = (OFF, EXACT)
-"""Whether tiles are reused: never, or where all of their samples are the same."""
-
-DEFAULT_REUSE_MEMORY_BYTES = 256 * 2**20
-"""Enough for the tiles of a frame of 1920x1080 pixels that is upscaled 4 times."""
+from sr_edge.errors import UsageError
+from sr_edge.frames import Region
+from sr_edge.nv12.frames import Nv12Frame, TiledSamples, nv12_shape
+from sr_edge.tiling import Samples, TilePlan, cut_tile
+from sr_edge.upscaler.reuse_options import BOUND, ReuseOptions, memory_text
 
 Submit = Callable[[Samples], int]
 Result = Callable[[int], Samples]
-_Key = tuple[str, tuple[int, ...], bytes]
+Place = tuple[object, ...]
+"""What identifies the place of a tile: size and type of its frame, the pass over the frame, and its first pixel."""
 
 
 @dataclass(frozen=True)
@@ -59,111 +58,227 @@ class ReuseStatistics:
         if self.needed_bytes <= self.most_bytes:
             return ""
         return (
-            f"the tiles of one frame need {_megabytes(self.needed_bytes)}, "
-            f"but {_megabytes(self.most_bytes)} are allowed"
+            f"the tiles of one frame need {memory_text(self.needed_bytes)}, "
+            f"but {memory_text(self.most_bytes)} are allowed"
         )
 
 
-def tile_reuse(mode: str, most_bytes: int = DEFAULT_REUSE_MEMORY_BYTES) -> TileReuse | None:
-    """The store of a mode; None for "off".
+@dataclass(frozen=True)
+class FrameReuse:
+    """What was reused for one frame.
+
+    Attributes:
+        tiles: Number of tiles of the frame.
+        reused: The parts of the frame that reused tiles determine, one for each of these tiles, in pixels before
+            upscaling.
+        statistics: Those of the upscaler after this frame.
+    """
+
+    tiles: int
+    reused: tuple[Region, ...]
+    statistics: ReuseStatistics
+
+
+@dataclass(frozen=True, eq=False)
+class TiledFrame:
+    """A frame and the tiles that it is cut into.
+
+    Attributes:
+        samples: The frame (height, width, channels) or NV12 frame as the tiles are cut from it, whole.
+        plan: The tiles of the frame, or of the window.
+        window: The part of the frame that is upscaled; None for all of it.
+        scale: Magnification of the network.
+        alpha_pass: Number, from 0, and total of the passes over a picture with alpha. Each pass keeps its own tiles.
+    """
+
+    samples: TiledSamples
+    plan: TilePlan
+    window: Region | None = None
+    scale: int = 1
+    alpha_pass: tuple[int, int] = (0, 1)
+
+    @property
+    def tile_bytes(self) -> int:
+        """Memory of a tile and its result."""
+        tile = self.plan.tile
+        pixels: int = tile.height * tile.width * self.samples.shape[2]
+        source = math.prod(nv12_shape(tile)) if isinstance(self.samples, Nv12Frame) else pixels
+        return (source + pixels * self.scale * self.scale) * self.samples.dtype.itemsize
+
+    @property
+    def needed_bytes(self) -> int:
+        """Memory of all tiles of the frame and their results."""
+        return self.plan.tiles * self.tile_bytes * self.alpha_pass[1]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The place of each tile, in the order of the plan."""
+        is_nv12 = isinstance(self.samples, Nv12Frame)
+        frame = (self.samples.shape, self.samples.dtype.str, is_nv12, self.alpha_pass[0])
+        top, left = self._origin
+        return tuple((frame, row.start + top, column.start + left) for row, column in self.plan.places())
+
+    def regions(self, numbers: Sequence[int]) -> tuple[Region, ...]:
+        """The parts of the frame that the tiles with these numbers determine."""
+        top, left = self._origin
+        regions = [self.plan.regions[number] for number in numbers]
+        if not top and not left:
+            return tuple(regions)
+        return tuple(replace(region, top=region.top + top, left=region.left + left) for region in regions)
+
+    @property
+    def _origin(self) -> tuple[int, int]:
+        return (0, 0) if self.window is None else (self.window.top, self.window.left)
+
+
+def tile_reuse(options: ReuseOptions) -> TileReuse | None:
+    """The store for these options; None if reuse is off.
 
     Raises:
-        UnknownNameError: There is no such mode.
-        UsageError: The memory is not positive.
+        UsageError: A bound is requested.
     """
-    if mode not in MODES:
-        raise UnknownNameError("mode of reuse", str(mode), list(MODES))
-    return TileReuse(most_bytes) if mode == EXACT else None
+    if options.mode == BOUND:
+        raise UsageError(
+            f"reuse within a bound of {options.bound_db:g} dB is not available: this model has no table of how much a "
+            "change of the input moves its output",
+            found=options.bound_db,
+            wanted="off or exact",
+            remedy="use exact, which reuses tiles whose samples did not change",
+        )
+    return None if options.is_off else TileReuse(options)
 
 
 class TileReuse:
-    """The results of the tiles of one upscaler, of which the least recently used are dropped first.
+    """The samples and the result of the last tile at each place. Any number of threads may use it.
 
-    Tiles are found by all of their samples, not by their place or a digest. Any number of threads may use it.
+    Memory is bounded: places that were not used for the longest time are dropped first. `_lock` guards the kept tiles
+    and the counts; neither `submit` nor `result` of a session is called while it is held.
     """
 
-    def __init__(self, most_bytes: int = DEFAULT_REUSE_MEMORY_BYTES) -> None:
+    def __init__(self, options: ReuseOptions) -> None:
         """Creates an empty store.
 
         Args:
-            most_bytes: The memory that tiles and results may occupy.
-
-        Raises:
-            UsageError: It is not positive.
+            options: The mode, and the memory that tiles and results may occupy.
         """
-        if most_bytes < 1:
-            raise UsageError(
-                f"{most_bytes} bytes of memory for tiles to reuse are too few",
-                found=most_bytes,
-                wanted="1 or more",
-                remedy="give more memory, or do without reuse",
-            )
         self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, _Tile] = OrderedDict()
-        self._statistics = ReuseStatistics(most_bytes=most_bytes)
+        self._kept: OrderedDict[Place, _Tile] = OrderedDict()
+        self._most_bytes = options.memory_bytes
+        self._needed_bytes = self._memory_bytes = self._tiles = self._reused = 0
 
     @property
     def statistics(self) -> ReuseStatistics:
-        return self._statistics
+        with self._lock:
+            return ReuseStatistics(self._tiles, self._reused, self._memory_bytes, self._most_bytes, self._needed_bytes)
 
     def clear(self) -> None:
         """Drops all tiles."""
         with self._lock:
             self._kept.clear()
-            self._statistics = replace(self._statistics, memory_bytes=0)
+            self._memory_bytes = 0
 
-    def over(self, submit: Submit, result: Result, tiles: int, tile_bytes: int) -> tuple[Submit, Result]:
-        """Functions in place of `submit` and `result` of a session that compute only tiles that are not kept.
+    def frame(self, submit: Submit, result: Result, tiled: TiledFrame) -> FrameTiles:
+        """Begins a frame.
 
         Args:
-            submit: Starts a tile and returns its ticket.
+            submit: Starts a tile in the session and returns its ticket.
             result: Waits for the tile of a ticket.
-            tiles: The number of tiles of the frame that follows.
-            tile_bytes: The memory of a tile and its result.
+            tiled: The frame and its tiles.
         """
         with self._lock:
-            self._statistics = replace(self._statistics, needed_bytes=tiles * tile_bytes)
-            if self._statistics.obstacle:
-                self._statistics = replace(self._statistics, tiles=self._statistics.tiles + tiles)
-                return submit, result
-        tickets: dict[int, _Tile] = {}
+            self._needed_bytes = tiled.needed_bytes
+        return FrameTiles(self, submit, result, tiled, tiled.needed_bytes <= self._most_bytes)
 
-        def submit_or_reuse(samples: Samples) -> int:
-            tickets[len(tickets)] = self._tile(samples, submit, result, tile_bytes)
-            return len(tickets) - 1
+    def count_changed(self, frame_hwc: TiledSamples, plan: TilePlan) -> int:
+        """The number of tiles of a frame that would be computed now."""
+        tiles = (cut_tile(frame_hwc, plan.tile, row, column) for row, column in plan.places())
+        places = TiledFrame(frame_hwc, plan).places
+        return sum(self._same(place, tile.tobytes()) is None for place, tile in zip(places, tiles, strict=True))
 
-        return submit_or_reuse, lambda ticket: tickets[ticket].output()
-
-    def _tile(self, samples: Samples, submit: Submit, result: Result, tile_bytes: int) -> _Tile:
-        key = (samples.dtype.str, samples.shape, samples.tobytes())
+    def find(self, place: Place, samples: bytes) -> _Tile | None:
+        """The kept tile of a place if its samples are these; counts the tile."""
+        kept = self._same(place, samples)
         with self._lock:
-            kept = self._kept.get(key)
-            is_reused = kept is not None and not kept.has_failed
-            self._count(is_reused)
-            if kept is not None and is_reused:
-                self._kept.move_to_end(key)
-                return kept
-        # Not under the lock, since `submit` waits while all slots of the session are taken. Two threads that submit the
-        # same tile at the same moment compute it twice.
-        tile = _Tile(submit(samples), result)
-        with self._lock:
-            self._kept[key] = tile
-            self._kept.move_to_end(key)
-            most = self._statistics.most_bytes // tile_bytes
-            while len(self._kept) > most:
-                self._kept.popitem(last=False)
-            self._statistics = replace(self._statistics, memory_bytes=len(self._kept) * tile_bytes)
-        return tile
+            if kept is not None and self._kept.get(place) is kept:
+                self._kept.move_to_end(place)
+            self._tiles += 1
+            self._reused += kept is not None
+        return kept
 
-    def _count(self, is_reused: bool) -> None:
-        counts = self._statistics
-        self._statistics = replace(counts, tiles=counts.tiles + 1, reused=counts.reused + is_reused)
+    def keep(self, place: Place, tile: _Tile) -> None:
+        """Keeps a tile in place of the last one at its place."""
+        with self._lock:
+            previous = self._kept.get(place)
+            self._kept[place] = tile
+            self._kept.move_to_end(place)
+            self._memory_bytes += tile.memory_bytes - (previous.memory_bytes if previous else 0)
+            while self._memory_bytes > self._most_bytes:
+                self._memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
+
+    def _same(self, place: Place, samples: bytes) -> _Tile | None:
+        with self._lock:
+            kept = self._kept.get(place)
+        # Compared without the lock: bytes do not change. Bytes that differ early are told apart early.
+        return kept if kept is not None and not kept.has_failed and kept.samples == samples else None
+
+
+class FrameTiles:
+    """The tiles of one frame, of which those that are kept are not computed. For use by one thread.
+
+    `submit` and `result` take the place of those of the session. `submit` must be called once for each tile, in the
+    order of the plan.
+    """
+
+    def __init__(self, reuse: TileReuse, submit: Submit, result: Result, tiled: TiledFrame, is_kept: bool) -> None:
+        """Begins the frame; `is_kept` says whether its tiles are kept for the next one."""
+        self._reuse = reuse
+        self._session_submit, self._session_result = submit, result
+        self._tiled = tiled
+        self._is_kept = is_kept
+        self._tile_bytes = tiled.tile_bytes
+        self._places = tiled.places
+        self._tiles: list[_Tile] = []
+        self._reused: set[int] = set()
+
+    def summary(self) -> FrameReuse:
+        """What was reused for this frame."""
+        return FrameReuse(len(self._places), self._tiled.regions(sorted(self._reused)), self._reuse.statistics)
+
+    def submit(self, samples: Samples) -> int:
+        """Starts a tile unless it is kept; returns the number of the tile, which is its ticket."""
+        number = len(self._tiles)
+        place, content = self._places[number], samples.tobytes()
+        kept = self._reuse.find(place, content)
+        if kept is not None:
+            self._reused.add(number)
+            self._tiles.append(kept)
+            return number
+        # `submit` of the session waits while all of its slots are taken. Two threads that submit the same tile at the
+        # same moment compute it twice.
+        tile = _Tile(content, self._session_submit(samples), self._session_result, self._tile_bytes)
+        self._tiles.append(tile)
+        if self._is_kept:
+            self._reuse.keep(place, tile)
+        return number
+
+    def is_reused(self, ticket: int) -> bool:
+        """Whether the tile needs no slot of the session."""
+        return ticket in self._reused
+
+    def result(self, ticket: int) -> Samples:
+        """Waits for the output of a tile, which must not be modified.
+
+        Raises:
+            SrEdgeError: As `Session.result`.
+        """
+        return self._tiles[ticket].output()
 
 
 class _Tile:
     """A tile that was submitted to a session, and its output once somebody needed it."""
 
-    def __init__(self, ticket: int, result: Result) -> None:
+    def __init__(self, samples: bytes, ticket: int, result: Result, memory_bytes: int) -> None:
+        self.samples, self.memory_bytes = samples, memory_bytes
         self.has_failed = False
         self._lock = threading.Lock()
         self._ticket, self._result = ticket, result
@@ -171,32 +286,20 @@ class _Tile:
         self._error: BaseException | None = None
 
     def output(self) -> Samples:
-        """Waits for the output, which must not be modified.
+        """Waits for the output.
 
         A ticket is valid once: whoever needs the output first fetches it, be it the thread that submitted the tile or
         another one.
-
-        Raises:
-            SrEdgeError: As `Session.result`.
         """
         with self._lock:
             if self._error is not None:
                 raise self._error
             if self._output is None:
                 try:
-                    self._output = self._result(self._ticket)
+                    # A view of some channels would keep the others in memory, too.
+                    self._output = np.ascontiguousarray(self._result(self._ticket))
                 except BaseException as error:
                     self.has_failed, self._error = True, error
                     raise
                 self._output.flags.writeable = False
             return self._output
-
-
-def reuse_memory(tile_shape: tuple[int, int, int], dtype: np.dtype[Any], scale: int) -> int:
-    """Bytes of a tile (height, width, channels) and of its result."""
-    height, width, channels = tile_shape
-    return height * width * channels * dtype.itemsize * (1 + scale**2)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB"

@@ -60,7 +60,7 @@ def _require_shape(tensor: Tensor) -> None:
     channels_last = tensor.ndim in (3, 4) and shape[-1] in CHANNELS
     axes = "2, 0, 1" if tensor.ndim == 3 else "0, 3, 1, 2"
     raise FrameError(
-        f"a tensor of shape {shape} is no picture",
+        f"a tensor of shape {shape} is not a picture",
         found=shape,
         wanted=("(channels, height, width)", "(number, channels, height, width)", "(height, width)"),
         remedy=f"move its channels to the front: tensor.permute({axes})"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,17 +25,24 @@ from sr_edge.channels import (
 )
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import FrameError, UsageError
-from sr_edge.frames import Frame, Picture, Region, batch_from_frame, frame_from_batch, require_frame, require_numbers
-from sr_edge.nv12 import Nv12Frame, Plane
+from sr_edge.frames import (
+    Batch,
+    Frame,
+    Picture,
+    Region,
+    batch_from_frame,
+    frame_from_batch,
+    require_frame,
+    require_numbers,
+)
+from sr_edge.nv12.frames import Nv12Frame, Plane
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
-from sr_edge.runtimes.session import Batch, Session
-from sr_edge.spec import FrameFormat
-from sr_edge.tiling import Samples, TiledSamples, output_frame, plan_tiles, upscale_frame_in_flight
+from sr_edge.runtimes.session import Session
+from sr_edge.tiling import Samples, output_frame
 from sr_edge.upscaler.conversion import convert, require_order
-from sr_edge.upscaler.reuse import DEFAULT_REUSE_MEMORY_BYTES, OFF, ReuseStatistics, reuse_memory, tile_reuse
-
-OnTile = Callable[[int, int], None]
-"""Called after each tile with the number of tiles done and the total of the picture."""
+from sr_edge.upscaler.reuse import ReuseStatistics, tile_reuse
+from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
+from sr_edge.upscaler.tiled_session import OnReuse, OnTile, Request, TiledSession
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
@@ -60,8 +67,7 @@ class Upscaler:
         overlap_px: int | None = None,
         controls: Controls | None = None,
         *,
-        reuse: str = OFF,
-        reuse_memory_bytes: int = DEFAULT_REUSE_MEMORY_BYTES,
+        reuse: ReuseOptions | str | float = OFF,
         resources: ExitStack | None = None,
     ) -> None:
         """Creates an upscaler for an open session.
@@ -72,15 +78,14 @@ class Upscaler:
             session: An open engine. As many tiles are in flight as it has slots.
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
-            reuse: "exact" keeps the results of tiles, and does not compute a tile again whose samples are those of a
-                kept one: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
-            reuse_memory_bytes: Memory that kept tiles may occupy, see `reuse_statistics`.
+            reuse: "exact" keeps the last result of each tile, and does not compute a tile again whose samples did not
+                change: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
+                `ReuseOptions` also sets the memory that kept tiles may occupy, see `reuse_statistics`.
             resources: An exit stack that is closed together with the upscaler.
 
         Raises:
             UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
-                memory for reuse.
-            UnknownNameError: There is no such mode of reuse.
+                mode of reuse.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -91,9 +96,10 @@ class Upscaler:
                 "sr_edge.open_frame_session(...)",
             )
         self._session = session
-        self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
-        self._reuse = tile_reuse(reuse, reuse_memory_bytes)
+        self._reuse_options = ReuseOptions.parse(reuse)
+        overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
+        self._tiled = TiledSession(session, overlap_px, tile_reuse(self._reuse_options))
         self._resources = resources or ExitStack()
 
     @property
@@ -109,7 +115,21 @@ class Upscaler:
     @property
     def reuse_statistics(self) -> ReuseStatistics:
         """How many tiles were reused so far, and how much memory the kept ones occupy; zeros without reuse."""
-        return self._reuse.statistics if self._reuse else ReuseStatistics()
+        return self._tiled.reuse.statistics if self._tiled.reuse else ReuseStatistics()
+
+    def with_own_reuse(self) -> Upscaler:
+        """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
+        return Upscaler(self._session, self._tiled.overlap_px, self._controls, reuse=self._reuse_options)
+
+    def with_session(self, session: Session) -> Upscaler:
+        """An upscaler of another session of the same network, with the same options, controls and kept tiles.
+
+        Frames of a stream that run in either session share the memory of `ReuseOptions`. The caller owns the session.
+        """
+        other = copy(self)
+        other._session, other._tiled = session, replace(self._tiled, session=session)
+        other._resources = ExitStack()
+        return other
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
@@ -124,7 +144,7 @@ class Upscaler:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._session.spec}, overlap {self._overlap_px} px>"
+        return f"<{type(self).__name__} {self._session.spec}, overlap {self._tiled.overlap_px} px>"
 
     @overload
     def __call__(
@@ -168,8 +188,8 @@ class Upscaler:
             The upscaled picture; a new array, image or tensor.
 
         Raises:
-            FrameError: It is no picture: another type, shape or kind of samples, NaN, values out of range, a tensor on
-                a GPU, an empty array, a file that cannot be read. Or it has 16 bits, and the session's graph takes
+            FrameError: It is not a picture: another type, shape or kind of samples, NaN, values out of range, a tensor
+                on a GPU, an empty array, a file that cannot be read. Or it has 16 bits, and the session's graph takes
                 8-bit input.
             UsageError: The order or the part is unknown, or the part extends beyond the picture.
             TileError: The overlap does not fit the session's tile.
@@ -195,7 +215,12 @@ class Upscaler:
         return given.restore(self.upscale_picture(each, on_tile, region) for each in given.pictures)
 
     def upscale(
-        self, frame_hwc: Frame, out: Frame | None = None, on_tile: OnTile | None = None, roi: Roi | None = None
+        self,
+        frame_hwc: Frame,
+        out: Frame | None = None,
+        on_tile: OnTile | None = None,
+        roi: Roi | None = None,
+        on_reuse: OnReuse | None = None,
     ) -> Frame:
         """Upscales one frame, without conversion from other kinds of pictures.
 
@@ -206,6 +231,7 @@ class Upscaler:
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
             roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
+            on_reuse: Called after the last tile with what was reused; never if reuse is off.
 
         Returns:
             `out`, or a new frame of the same type and channels, `scale` times as large.
@@ -221,23 +247,13 @@ class Upscaler:
         region = None if roi is None else Region.of(roi)
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
+        return self._upscale(frame_hwc, out, Request(on_tile, region, on_reuse))
+
+    def _upscale(self, frame_hwc: Frame, out: Frame | None, request: Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
-        if spec.io is FrameFormat.NV12:
-            raise FrameError(
-                "the graph of this session takes NV12 frames, which pictures are not",
-                found="RGB or gray",
-                wanted="luma and chroma",
-                remedy="open the session with the float or uint8 graph, or call upscale_nv12",
-            )
-        if is_deep and spec.io is FrameFormat.UINT8_NHWC:
-            raise FrameError(
-                "the picture has 16 bits, but the graph of this session takes 8-bit frames",
-                found=16,
-                wanted=8,
-                remedy="open the session with the float graph",
-            )
+        self._tiled.require_pictures(8 * frame_hwc.itemsize)
         if spec.channels == 1 and channels == 3:
-            return self._upscale_luma(frame_hwc, out, on_tile, region)
+            return self._upscale_luma(frame_hwc, out, request)
 
         def submit(tile_hwc: Frame) -> int:
             frame = network_frame(tile_hwc, spec.channels)
@@ -249,10 +265,15 @@ class Upscaler:
             frame = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
             return picture_frame(frame, channels)
 
-        return self._in_tiles(frame_hwc, submit, result, out, on_tile, region)
+        return self._tiled.upscale(frame_hwc, submit, result, out, request)
 
     def upscale_nv12(
-        self, luma: Plane, chroma: Plane, out: Frame | None = None, on_tile: OnTile | None = None
+        self,
+        luma: Plane,
+        chroma: Plane,
+        out: Frame | None = None,
+        on_tile: OnTile | None = None,
+        on_reuse: OnReuse | None = None,
     ) -> Frame:
         """Upscales an NV12 frame in a session whose graph converts it to RGB.
 
@@ -263,6 +284,7 @@ class Upscaler:
             chroma: uint8 (height / 2, width / 2, 2), U and V.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
+            on_reuse: As for `upscale`.
 
         Returns:
             `out`, or a new frame, uint8 (height, width, 3) RGB, `scale` times as large.
@@ -273,29 +295,24 @@ class Upscaler:
             TileError: the overlap is odd or does not fit the session's tile.
             EngineError: the runtime failed.
         """
-        if self._session.spec.io is not FrameFormat.NV12:
-            raise UsageError(
-                f"the graph of this session takes {self._session.spec.io} frames",
-                found=str(self._session.spec.io),
-                wanted=str(FrameFormat.NV12),
-                remedy='deploy the network with --io nv12, and open the session with io="nv12"',
-            )
+        self._tiled.require_nv12()
 
         def submit(packed: Samples) -> int:
             return self._session.submit(packed, self._controls)
 
-        return self._in_tiles(Nv12Frame(luma, chroma), submit, self._session.result, out, on_tile, None)
+        request = Request(on_tile, on_reuse=on_reuse)
+        return self._tiled.upscale(Nv12Frame(luma, chroma), submit, self._session.result, out, request)
 
-    def _upscale_luma(
-        self, rgb_hwc: Frame, out: Frame | None, on_tile: OnTile | None, region: Region | None = None
-    ) -> Frame:
+    def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: Request) -> Frame:
         """Upscales the luma with the network and the chroma by bicubic interpolation.
 
         The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
         """
         luma, chroma = split_luma(rgb_hwc)
+        region = request.region
         # The chroma at the edge of the region depends on samples beyond it.
         window = None if region is None else region.grown(BICUBIC_REACH_PX, *rgb_hwc.shape[:2])
+        request = replace(request, region=window)
 
         def submit(tile_hwc: Planes) -> int:
             return self._session.submit(np.ascontiguousarray(tile_hwc.transpose(2, 0, 1)[np.newaxis]), self._controls)
@@ -305,10 +322,10 @@ class Upscaler:
             require_numbers(upscaled)
             return np.asarray(np.clip(upscaled[0].transpose(1, 2, 0), 0.0, 1.0))
 
-        if rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph:
-            upscaled: Planes | Frame = self.upscale(rounded_luma(luma), on_tile=on_tile, roi=window)
+        if self._rounds_luma(rgb_hwc):
+            upscaled: Planes | Frame = self._upscale(rounded_luma(luma), None, request)
         else:
-            upscaled = self._in_tiles(luma, submit, result, None, on_tile, window)
+            upscaled = self._tiled.upscale(luma, submit, result, None, request)
         if region is None or window is None:
             return merge_luma(upscaled, chroma, self.scale, output_frame(rgb_hwc, self.scale, out))
         merged = merge_luma(
@@ -318,36 +335,16 @@ class Upscaler:
         np.copyto(out, region.relative_to(window).cut(merged, self.scale))
         return out
 
-    def _in_tiles(
-        self,
-        frame_hwc: TiledSamples,
-        submit: Callable[[Samples], int],
-        result: Callable[[int], Samples],
-        out: Samples | None,
-        on_tile: OnTile | None,
-        region: Region | None,
-    ) -> Samples:
-        spec = self._session.spec
-        if self._reuse is not None:
-            plan = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px)
-            tiles = plan.tiles if region is None else plan.covering(region)[0].tiles
-            tile_shape = (spec.tile.height, spec.tile.width, frame_hwc.shape[2])
-            submit, result = self._reuse.over(
-                submit, result, tiles, reuse_memory(tile_shape, frame_hwc.dtype, spec.scale)
-            )
-        upscaled = upscale_frame_in_flight(
-            frame_hwc,
-            submit,
-            result,
-            in_flight=spec.slots,
-            tile=spec.tile,
-            scale=spec.scale,
-            overlap_px=self._overlap_px,
-            out=out,
-            on_tile=on_tile,
-            region=region,
-        )
-        return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
+    def _rounds_luma(self, rgb_hwc: Frame) -> bool:
+        return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
+
+    def count_changed(self, frame_hwc: Frame | Nv12Frame) -> int | None:
+        """The number of tiles of a frame that `upscale` or `upscale_nv12` would compute now; None if reuse is off."""
+        is_luma = self._session.spec.channels == 1 and frame_hwc.shape[2] == 3
+        if self._tiled.reuse is None or isinstance(frame_hwc, Nv12Frame) or not is_luma:
+            return self._tiled.count_changed(frame_hwc)
+        luma, _ = split_luma(frame_hwc)
+        return self._tiled.count_changed(rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma)
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
@@ -364,6 +361,8 @@ class Upscaler:
             FrameError, UsageError, TileError, EngineError: as `upscale`, and FrameError where memory is too short.
         """
         region = None if roi is None else Region.of(roi)
+        if region is not None:
+            region.require_within(picture.height, picture.width)
         try:
             return self._upscale_with_opacity(picture, on_tile, region)
         except MemoryError as error:
@@ -384,7 +383,7 @@ class Upscaler:
         def upscale(frame_hwc: Frame) -> Frame:
             before = next(done_passes)
             report = on_tile and (lambda done, total: on_tile(before * total + done, passes * total))
-            return self.upscale(frame_hwc, on_tile=report, roi=region)
+            return self._upscale(frame_hwc, None, Request(report, region, alpha_pass=(before, passes)))
 
         pixels, alpha = upscale_with_alpha(upscale, picture.pixels, picture.alpha, self.scale, region)
         return replace(picture, pixels=pixels, alpha=alpha)

@@ -11,8 +11,9 @@ from sr_edge.bench.recommendation import recommend, recommended_engines
 from sr_edge.bench.rows import BenchReport, Row
 from sr_edge.bench.tables import BEST, HEADINGS, shown_columns
 from sr_edge.runtimes import StageLatency
+from sr_edge.runtimes.session import Latency
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import DEFAULT_TILE, Latency, ModelCard, TileSpec
+from sr_edge.spec import DEFAULT_TILE, ModelCard, TileSpec
 from tests.bench.test_recommendation import BF16, BUNDLE, FP32, INT8, report, row
 
 

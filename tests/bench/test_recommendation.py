@@ -12,7 +12,7 @@ import pytest
 
 from sr_edge.bench import BenchReport, Environment, GoldenResult, HrScores, Quality, Row, SelfTest, Variant
 from sr_edge.bench.recommendation import Recommendation, recommend, recommended_engines
-from sr_edge.model_sources import open_session
+from sr_edge.model_sources import open_upscaler
 from sr_edge.runtimes import Machine, SessionSpec
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 
@@ -74,12 +74,11 @@ def test_the_fastest_within_the_budget_with_numbers_and_ways_to_run_it() -> None
         "sr-edge upscale 'my nets/tiny.sredge' IN OUT --runtime openvino --precision int8 --float-precision bf16"
     )
     assert recommendation.python == (
-        "sr_edge.open_session('my nets/tiny.sredge', 'openvino', sr_edge.Precision.INT8, "
-        "float_precision=sr_edge.Precision.BF16)"
+        "sr_edge.open_upscaler('my nets/tiny.sredge', runtime='openvino', precision='int8', float_precision='bf16')"
     )
     call = ast.parse(recommendation.python, mode="eval").body
     assert isinstance(call, ast.Call)
-    assert {keyword.arg for keyword in call.keywords} <= set(inspect.signature(open_session).parameters)
+    assert {keyword.arg for keyword in call.keywords} <= set(inspect.signature(open_upscaler).parameters)
 
 
 def test_int8_that_is_not_faster_is_not_recommended() -> None:

@@ -35,7 +35,9 @@ from sr_edge.bundle.plain import to_plain
 from sr_edge.cli.tables import fitted
 from sr_edge.errors import FrameError, RuntimeUnavailable
 from sr_edge.runtimes import Machine, SessionSpec, StageLatency, StartUp
-from sr_edge.spec import FrameFormat, Latency, Memory, ModelCard, Precision, TileSpec
+from sr_edge.runtimes.measure.memory_probe import Memory
+from sr_edge.runtimes.session import Latency
+from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 
 LATENCY = Latency.from_samples([4.0, 5.0, 6.0])

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.export.passes.tracing import trace
+from sr_edge.frames import Batch
 from tests.calibration.graphs import TILE, PsnrDb, Run
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 
 from sr_edge.calibration import Calibration
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.probe import InstrumentedGraph
 from sr_edge.calibration.result.timings import Timings
 from sr_edge.controls import Controls
+from sr_edge.frames import Batch
 from sr_edge.spec import Precision
 
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sr_edge.calibration.data.patch import Batch, Float32Array
+from sr_edge.calibration.data.patch import Float32Array
+from sr_edge.frames import Batch
 from sr_edge.spec import TileSpec
 
 TILE = TileSpec(24, 24)

@@ -14,12 +14,12 @@ import pytest
 import sr_edge.calibration
 from sr_edge.bundle.store import sha256_of
 from sr_edge.calibration import OBSERVERS, Calibration, calibrate, quantize_onnx, read_cache, write_cache
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.calibration.graph.load import load_graph
 from sr_edge.calibration.graph.placement import PlacementPolicy, decide
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.graph.metadata import Form, GraphMetadata, read_metadata, write_metadata
+from sr_edge.frames import Batch
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision
 from tests.calibration.graphs import PsnrDb, Run
 from tests.expected_errors import raises

@@ -26,7 +26,6 @@ from sr_edge.calibration import (
     write_curve,
 )
 from sr_edge.calibration.config import Limits, timed_runtime
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.im2col import quantizable_layers
 from sr_edge.calibration.graph.load import load_graph
 from sr_edge.calibration.graph.probe import InstrumentedGraph
@@ -37,6 +36,7 @@ from sr_edge.calibration.selection.quality import QualityEvaluator, cost_of_pict
 from sr_edge.calibration.verify import AGREEMENT_DB
 from sr_edge.errors import CacheMismatch, CalibrationError, NothingToQuantize, UnknownNameError, UsageError
 from sr_edge.export.passes.tracing import trace
+from sr_edge.frames import Batch
 from sr_edge.runtimes import availability, describe_machine, supports
 from sr_edge.spec import ActivationType, Precision
 from tests.calibration.fake_timer import FakeTimer

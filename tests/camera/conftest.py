@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_edge.camera.media.codecs import CodecKind, CodecVerdict, hardware_codecs, try_codecs
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
 from sr_edge.model_sources import open_frame_session, open_session
 from sr_edge.models import load_model
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import Session
-from sr_edge.spec import FrameFormat, Nv12Colour, PassChoice, Precision, TileSpec
+from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +52,13 @@ def nv12_session(bundle: Path) -> Iterator[Session]:
 def session(bundle: Path) -> Iterator[Session]:
     with open_frame_session(bundle, "onnxruntime") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def absent_encoder() -> CodecVerdict:
+    """A hardware encoder of this build of FFmpeg that does not work on this machine; skipped where all work."""
+    encoders = [trial for trial in hardware_codecs() if trial.kind is CodecKind.ENCODER]
+    absent = next((verdict for verdict in try_codecs(encoders) if verdict.works is False), None)
+    if absent is None:
+        pytest.skip("every hardware encoder of this build of FFmpeg works here, or it has none")
+    return absent

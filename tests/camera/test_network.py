@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -103,6 +104,27 @@ def test_rtsp_killed_restarted_and_of_another_size() -> None:
     assert min(steps(frames)) > 0, "times rise over the gap"
     assert "was lost: the stream ended; reconnecting" in events[0]
     assert "is available again after" in events[-1]
+
+
+def test_a_recording_of_rtsp_has_the_time_of_the_cameras_clock(tmp_path: Path) -> None:
+    """The sender reports its clock before its first frame, as FFmpeg does."""
+    url, out, before = f"rtsp://127.0.0.1:{free_port()}/live", tmp_path / "out.mkv", datetime.now(timezone.utc)
+    with camera(url):
+        source = open_source(url, SourceOptions(ffmpeg=LISTEN))
+        sink = open_sink(str(out), source, SinkOptions(has_timecode=True))
+        frames = list(itertools.islice(source.frames(), 5))
+        source.close()
+    for frame in frames:
+        sink.write(frame)
+    sink.close()
+    captured = [datetime.fromtimestamp(frame.captured_utc_ns / 1e9, timezone.utc) for frame in frames]
+    assert before < captured[0] < datetime.now(timezone.utc)
+    assert [later - earlier for earlier, later in pairwise(captured)] == [timedelta(seconds=1 / 50)] * 4
+    with av.open(out) as container:
+        created = datetime.fromisoformat(container.metadata["creation_time"].replace("Z", "+00:00"))
+        timecode = container.streams.video[0].metadata["TIMECODE"]
+    assert abs(created - captured[0]) <= timedelta(microseconds=1)
+    assert timecode == f"{captured[0]:%H:%M:%S}:{captured[0].microsecond * 50 // 1_000_000:02d}"
 
 
 def test_rtsp_that_hangs_is_noticed_and_opened_again() -> None:

@@ -13,14 +13,19 @@ import sys
 import termios
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
+from sr_edge.camera.media.codecs import CodecVerdict
 from sr_edge.camera.pipeline.statistics import StreamReport, StreamStatistics
 from sr_edge.cli.run.stream_display import live_line, summary
+from sr_edge.frames import Region
 from sr_edge.runtimes.measure.sensors import Readings
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
@@ -66,6 +71,30 @@ def test_a_file_into_a_file(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path:
         name: value for name, value in report.items() if not name.endswith(("_c", "_w"))
     }
     assert (report["input_size"], report["output_size"]) == ([WIDTH, HEIGHT], [2 * WIDTH, 2 * HEIGHT])
+    assert (
+        report["reuse"]["tiles"] > 0 and report["reused_share"] == report["reuse"]["reused"] / report["reuse"]["tiles"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "tiles reused ("),
+        (("--reuse-memory", "1K"), "no tiles reused: those of one frame need "),
+        (("--reuse", "off"), None),
+    ],
+)
+def test_the_summary_says_what_was_reused(
+    sr_edge: SrEdge, clip: Path, bundle: Path, options: tuple[str, ...], line: str | None
+) -> None:
+    done = sr_edge("stream", bundle, clip, "null", *ON, *options)
+    assert done.code == 0, done.stderr
+    lines = [text for text in done.stdout.splitlines() if "reused" in text]
+    assert [line in text for text in lines] == ([True] if line else []) if line else lines == []
+    assert max(map(len, lines), default=0) <= 80
+    assert sum("no tiles are reused" in text for text in done.stderr.splitlines()) == (
+        options[:1] == ("--reuse-memory",)
+    )
 
 
 def test_nv12_frames_are_converted_in_the_graph(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path: Path) -> None:
@@ -215,6 +244,11 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "null", "--roi", "1,1,4,4"), ("1,1,4,4", "0,0,4,4", "yuv420p")),
     (("CLIP", "null", "--roi", "0,0,400,4"), ("0,0,400,4", "64x48")),
     (("CLIP", "null", "--max-latency-ms", "50"), ("--max-latency-ms", "--fallback")),
+    (("CLIP", "null", "--reuse", "sometimes"), ("'sometimes'", "off, exact, or a number of decibels")),
+    (("CLIP", "null", "--reuse", "-1"), ("'-1'", "off, exact, or a number of decibels")),
+    (("CLIP", "null", "--reuse", "0.05"), ("0.05 dB", "exact")),
+    (("CLIP", "null", "--reuse-memory", "lots"), ("'lots'", "256M")),
+    (("CLIP", "null", "--reuse", "off", "--reuse-memory", "1G"), ("--reuse-memory", "--reuse off")),
     (("CLIP", "null", "--fallback", "absent.sredge"), ("absent.sredge",)),
     (("CLIP", "null", "--fallback", "bicubic", "--max-latency-ms", "0"), ("latency", "0 ms")),
     (("gst:videotestsrc", "null"), ("PyGObject", "docs/camera.md")),
@@ -233,7 +267,14 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "out.mp4", "--pixel-format", "rgb24"), ("rgb24", "libx264", "--pixel-format yuv420p")),
     (("gst:videotestsrc", "null", "--deinterlace"), ("--deinterlace", "gst:videotestsrc")),
     (("CLIP", "null", "--rate", "0"), ("'0'", "30000/1001")),
-    (("CLIP", "null", "--rate", "10"), ("(10)", "p%04d.png", "clip.mp4")),
+    (("CLIP", "null", "--rate", "10"), (" 10 ", " 30,", "clip.mp4")),
+    (("test:64x48@30", "null", "--rate", "10"), ("--rate 10", "test:64x48@30")),
+    (("CLIP", "out.mp4", "--timecode"), ("--timecode", "live", "clip.mp4")),
+    (("test:64x48@30", "null", "--timecode"), ("--timecode", ".mp4, .mov, .mkv")),
+    (("CLIP", "null", "--decoder", "hevc"), ("clip.mp4", "h264", "hevc")),
+    (("CLIP", "null", "--decoder", "h264_nosuch"), ("decoder h264_nosuch",)),
+    (("-", "null", "--raw", "nv12:4x4@30", "--decoder", "h264"), ("--decoder", " - ")),
+    (("CLIP", "out.mp4", "--codec", "mpeg4", "--encode", "crf=18"), ("mpeg4", "crf")),
     (("CLIP", "out.mp4", "--codec", "h266"), ("encoder h266", "libx264", "libx265")),
     (("CLIP", "out.mp4", "--encode", "crff=20"), ("libx264", "crff")),
     (("CLIP", "rtsp://127.0.0.1:1/x"), ("rtsp://127.0.0.1:1/x: Connection refused",)),
@@ -299,6 +340,31 @@ def test_a_scale_that_the_sink_does_not_support_is_refused_before_the_model_runs
         assert (done.code, stages["infer"]["count"]) == (0, 2), done.stderr
 
 
+def test_a_hardware_encoder_that_does_not_work_is_refused_before_the_model_runs(
+    sr_edge: SrEdge, bundle: Path, clip: Path, tmp_path: Path, absent_encoder: CodecVerdict
+) -> None:
+    figures = tmp_path / "figures.json"
+    out = tmp_path / "out.mp4"
+    done = sr_edge("stream", bundle, clip, out, *ON, "--codec", absent_encoder.name, "--stats-json", figures)
+    assert (done.code, done.stdout) == (1, "")
+    assert absent_encoder.name in done.error and absent_encoder.reason in done.error
+    assert "infer" not in json.loads(figures.read_text(encoding="utf-8"))["stages"]
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_recording_with_codec_decoder_and_timecode(sr_edge: SrEdge, bundle: Path, clip: Path, tmp_path: Path) -> None:
+    out, before = tmp_path / "out.mkv", datetime.now(timezone.utc)
+    options = ("--pace", "--policy", "block", "--decoder", "h264", "--codec", "mpeg4", "--timecode")
+    done = sr_edge("stream", bundle, clip, out, *ON, *options)
+    assert done.code == 0, done.stderr
+    with av.open(out) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+        created = datetime.fromisoformat(container.metadata["creation_time"].replace("Z", "+00:00"))
+        timecode = container.streams.video[0].metadata["TIMECODE"]
+    assert before - timedelta(milliseconds=1) <= created <= datetime.now(timezone.utc)
+    assert timecode.rpartition(":")[0] == f"{created:%H:%M:%S}"
+
+
 def test_a_model_that_hangs_does_not_keep_the_process(bundle: Path, tmp_path: Path) -> None:
     """The engine never comes back, and its threads are none that the interpreter would leave behind."""
     figures = tmp_path / "figures.json"
@@ -348,7 +414,7 @@ def a_report(upscalers: tuple[str, ...] = ("model",)) -> StreamReport:
 def test_the_live_line_and_the_summary() -> None:
     assert "in 0.0/s out 0.0/s | dropped 2" in live_line(StreamStatistics().report(dropped=2))
     line = live_line(a_report(), Readings(54.4, 11.26))
-    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | queue 1" in line
+    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | model 8 ms | queue 1" in line
     assert "infer" not in line
     assert "| infer 8." in live_line(a_report(), with_stages=True)
     assert line.endswith("| queue 1 | 54 °C | 11.3 W")
@@ -367,13 +433,24 @@ def test_frames_of_the_model_and_bicubic_ones_are_apart() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_the_share_of_reused_tiles_has_room_in_80_columns() -> None:
+    statistics = StreamStatistics()
+    statistics.record_stage("infer", 8.0)
+    statistics.record_output(111.0)
+    reuse = FrameReuse(4, (Region(0, 0, 4, 4),) * 3, ReuseStatistics(4, 3, 2**20, 2**28))
+    statistics.record_reuse(reuse)
+    report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
+    assert live_line(report, Readings(), 79).endswith("| latency p50 111 p95 111 ms | reused 75% | model 8 ms")
+    assert "3 of 4 tiles reused (75%), memory 1024 KiB of 256 MiB" in summary(report)
+
+
 def test_a_narrow_line_shows_the_slowest_stages() -> None:
     statistics = StreamStatistics()
     for name, duration_ms in (("wait", 1.0), ("prepare", 2.0), ("infer", 90.0), ("finish", 3.0)):
         statistics.record_stage(name, duration_ms)
     report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
     for width, names in ((40, ["infer"]), (50, ["infer", "finish"]), (None, ["wait", "prepare", "infer", "finish"])):
-        stages = live_line(report, width=width, with_stages=True).split(" | ")[-1 if width else -2]
+        stages = live_line(report, width=width, with_stages=True).split(" | ")[-1 if width else -3]
         assert stages.removesuffix(" ms").split()[::2] == names
 
 

@@ -22,6 +22,7 @@ import pytest
 
 import sr_edge.camera
 from sr_edge.camera import (
+    EngineChoice,
     NetworkFrameUpscaler,
     PixelFormat,
     Stream,
@@ -56,7 +57,7 @@ def numbered(count: int) -> list[VideoFrame]:
 
 
 def test_the_simple_case(clip: Path, bundle: Path) -> None:
-    frames = list(stream(clip, bundle, runtime="onnxruntime"))
+    frames = list(stream(clip, bundle, engine=EngineChoice("onnxruntime")))
     assert [frame.sequence for frame in frames] == list(range(COUNT))
     assert [number_of(frame) for frame in frames] == list(range(COUNT))
     assert {(frame.width, frame.height, frame.format) for frame in frames} == {(128, 96, PixelFormat.I420)}
@@ -73,8 +74,9 @@ def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: S
 
 def test_nv12_frames_run_in_their_own_graph(clip: Path, bundle: Path, session: Session, nv12_session: Session) -> None:
     events: list[str] = []
-    usual = list(stream(clip, bundle, runtime="onnxruntime"))
-    converted = list(stream(clip, bundle, runtime="onnxruntime", nv12=True, on_event=events.append))
+    usual = list(stream(clip, bundle, engine=EngineChoice("onnxruntime")))
+    engine = EngineChoice("onnxruntime", nv12=True)
+    converted = list(stream(clip, bundle, engine=engine, fallback=bundle, max_latency_ms=1e6, on_event=events.append))
     assert events == []
     for one, other in zip(converted, usual, strict=True):
         assert (one.pts, one.colour, one.format) == (other.pts, other.colour, other.format)
@@ -117,7 +119,7 @@ def test_an_engine_in_bf16_does_not_convert_frames(session: Session, nv12_sessio
 def test_a_bundle_without_nv12_graphs_is_refused(clip: Path, bundle: Path, tmp_path: Path) -> None:
     graph = export_onnx(load_model("convnet-tiny", 2), "32x40", tmp_path / "tiny.onnx").path
     with raises(PrecisionUnavailable) as caught:
-        stream(clip, graph, runtime="onnxruntime", nv12=True)
+        stream(clip, graph, engine=EngineChoice("onnxruntime", nv12=True))
     assert "nv12" in str(caught.value)
 
 
@@ -215,7 +217,7 @@ def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monk
             engines.append(weakref.ref(self))
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Remembered)
-    opened = stream(clip, bundle, runtime="onnxruntime")
+    opened = stream(clip, bundle, engine=EngineChoice("onnxruntime"))
     for _ in opened:
         assert engines[-1]() is not None
         break
@@ -290,7 +292,7 @@ def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("policy", "newest"), ("roi", "1,2"), ("every", 0)],
+    [("policy", "newest"), ("roi", "1,2"), ("every", 0), ("reuse", "often")],
 )
 def test_wrong_arguments(clip: Path, name: str, found: object) -> None:
     with raises(UsageError, found=found):
@@ -299,9 +301,9 @@ def test_wrong_arguments(clip: Path, name: str, found: object) -> None:
 
 def test_no_bundle_and_no_source(clip: Path, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
-        stream(clip, tmp_path / "absent.sredge", runtime="onnxruntime")
+        stream(clip, tmp_path / "absent.sredge", engine=EngineChoice("onnxruntime"))
     with raises(StreamError, found=tmp_path / "absent.mp4"):
-        stream(tmp_path / "absent.mp4", bundle, runtime="onnxruntime")
+        stream(tmp_path / "absent.mp4", bundle, engine=EngineChoice("onnxruntime"))
 
 
 def test_importing_the_package_opens_no_runtime() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +49,22 @@ def bundle(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         DeployPlan(TILE, ("onnxruntime",), precisions, rounds=1, with_memory=False, passes=PassChoice.STRUCTURE),
     )
     return out
+
+
+@pytest.fixture
+def places(bundle: Path, pictures: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], list[str]]:
+    """Replaces the words in capitals by paths; the bundle is a copy, so that a fault does no harm."""
+    shutil.copytree(bundle, tmp_path / "copy.sredge")
+    (tmp_path / "out").mkdir()
+    names = {
+        "BUNDLE": tmp_path / "copy.sredge",
+        "OUT": tmp_path / "out",
+        "PICTURES": pictures,
+        "PICTURE": pictures / "waves0.png",
+    }
+
+    def replaced(words: tuple[str, ...]) -> list[str]:
+        firsts = [word.split("/", 1) for word in words]
+        return ["/".join([str(names.get(first, first)), *rest]) for first, *rest in firsts]
+
+    return replaced

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,25 +53,6 @@ WRITING_ARGUMENTS = [
     for name, argument in parameters(TyperArgument)
     if argument.name in OUTPUTS
 ]
-
-
-@pytest.fixture
-def places(bundle: Path, pictures: Path, tmp_path: Path) -> Callable[[tuple[str, ...]], list[str]]:
-    """Replaces the words in capitals by paths; the bundle is a copy, so that a fault does no harm."""
-    shutil.copytree(bundle, tmp_path / "copy.sredge")
-    (tmp_path / "out").mkdir()
-    names = {
-        "BUNDLE": tmp_path / "copy.sredge",
-        "OUT": tmp_path / "out",
-        "PICTURES": pictures,
-        "PICTURE": pictures / "waves0.png",
-    }
-
-    def replaced(words: tuple[str, ...]) -> list[str]:
-        firsts = [word.split("/", 1) for word in words]
-        return ["/".join([str(names.get(first, first)), *rest]) for first, *rest in firsts]
-
-    return replaced
 
 
 def digest(folder: Path) -> dict[str, bytes]:

@@ -44,7 +44,7 @@ def not_json(constant: str) -> None:
 
 def test_no_arguments_shows_the_commands(sr_edge: SrEdge) -> None:
     outcome = sr_edge()
-    assert (outcome.code, outcome.stderr) == (2, "")
+    assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.stdout == sr_edge("--help").stdout
     assert "selftest" in outcome.stdout
 
@@ -139,6 +139,20 @@ def test_selftest_passes_where_the_bundle_was_made(sr_edge: SrEdge, bundle: Path
     document = json_of(sr_edge, "selftest", bundle)
     passed = {(test["runtime"], test["precision"]) for test in document["tests"] if test["passed"]}
     assert {("torch", "fp32"), ("onnxruntime", "int8"), ("openvino", "fp32"), ("openvino", "int8")} <= passed
+
+
+@pytest.mark.parametrize("command", ["selftest", "evaluate"])
+def test_reasons_of_what_cannot_run_are_listed_only_if_all_are_wanted(
+    command: str, sr_edge: SrEdge, bundle: Path, pictures: Path
+) -> None:
+    originals = ("--hr", pictures) if command == "evaluate" else ()
+    arguments = (command, bundle, *originals, "--runtimes", "onnxruntime", "--precisions", "fp32,bf16")
+    short, long = (sr_edge(*arguments, *more).stdout.splitlines() for more in ((), ("--all",)))
+    assert "cannot run here: onnxruntime bf16 (--all lists the reasons)" in short
+    assert not [line for line in short if line.startswith("onnxruntime bf16:")]
+    assert [line for line in long if line.startswith("onnxruntime bf16:")]
+    table_rows = [line for line in short if line.startswith("│ onnxruntime")]
+    assert len(table_rows) == 1 and "fp32" in table_rows[0]
 
 
 def test_selftest_fails_on_other_golden_frames(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -58,25 +59,25 @@ def test_what_is_saved_is_read_back(
     Path("tiny.sredge").symlink_to(bundle)
     Path("in").symlink_to(pictures)
     config = Path("../configs/upscale.toml")
-    given = ("upscale", "tiny.sredge", "in/waves0.png", "out.png", "--runtime", "onnxruntime", "--no-resume")
+    given = ("upscale", "tiny.sredge", "in", "out", "--runtime", "onnxruntime", "--no-resume")
     done = sr_edge(*given, "--threads", "1", "--save-config", config)
     assert done.code == 0, done.stderr
     table = tomlkit.parse(config.read_text(encoding="utf-8"))
     assert table == {
         "upscale": {
             "model": "../work/tiny.sredge",
-            "in": "../work/in/waves0.png",
-            "out": "../work/out.png",
+            "in": "../work/in",
+            "out": "../work/out",
             "runtime": "onnxruntime",
             "resume": False,
             "threads": 1,
         }
     }
-    picture = Path("out.png").read_bytes()
-    Path("out.png").unlink()
+    picture = Path("out/waves0.png").read_bytes()
+    shutil.rmtree("out")
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert sr_edge("upscale", "--config", "../configs/upscale.toml").code == 0
-    assert (tmp_path / "work" / "out.png").read_bytes() == picture
+    assert (tmp_path / "work" / "out" / "waves0.png").read_bytes() == picture
 
 
 def test_addresses_and_names_are_no_paths_and_secrets_are_for_the_owner(

@@ -31,7 +31,9 @@ def test_the_commands_are_grouped_and_no_summary_is_cut(
     sr_edge: SrEdge, monkeypatch: pytest.MonkeyPatch, columns: int, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    shown = sr_edge(*arguments).stdout
+    outcome = sr_edge(*arguments)
+    shown = outcome.stdout
+    assert (outcome.code, outcome.stderr) == (0, "")
     assert max(map(len, shown.splitlines())) <= columns
     places = [shown.index(f"\n{title}:\n") for title in GROUPS]
     assert places == sorted(places)

@@ -28,6 +28,7 @@ COMMANDS = {
     "models": ("models",),
     "families": ("models", "--families"),
     "doctor": ("doctor",),
+    "codecs": ("doctor", "--codecs"),
     "inspect": ("inspect", "{bundle}"),
     "selftest": ("selftest", "{bundle}"),
     "bench": ("bench", "{bundle}", *MEASURED, "--runs", "5", "--warm-up", "0", "--no-memory"),

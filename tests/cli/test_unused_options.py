@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, Callable[..., None]] = {command.__name__: command for comma
 
 UNUSED_WORDS: list[tuple[str, ...]] = [
     ("upscale", "BUNDLE", "in.png", "out.png", "--runtime", "openvino", "--trust", "a.b:c"),
+    ("upscale", "BUNDLE", "PICTURES/waves0.png", "out.png", "--no-resume"),
     ("bench", "BUNDLE", "--runtimes", "openvino,onnxruntime", "--trust", "a.b:c"),
     ("evaluate", "BUNDLE", "--hr", "PICTURES", "--runtimes", "openvino", "--trust", "a.b:c"),
     ("selftest", "BUNDLE", "--runtimes", "openvino", "--trust", "a.b:c"),
@@ -41,6 +42,9 @@ UNUSED_WORDS: list[tuple[str, ...]] = [
     ("stream", "BUNDLE", "PICTURES", "null", "--open-timeout", "3"),
     ("preview", "BUNDLE", "PICTURES", "--open-timeout", "3"),
     ("preview", "BUNDLE", "test:64x48@30", "--once"),
+    ("stream", "BUNDLE", "PICTURES", "null", "--reuse", "off", "--reuse-memory", "1G"),
+    ("preview", "BUNDLE", "PICTURES", "--reuse", "off", "--reuse-memory", "1G"),
+    ("upscale", "BUNDLE", "in.mp4", "out.mp4", "--reuse", "off", "--reuse-memory", "1G"),
     ("compile", "BUNDLE", "--trust-engine", "x.engine", "--timing-cache", "x.cache"),
 ]
 

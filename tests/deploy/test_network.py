@@ -25,7 +25,7 @@ from sr_edge.bench import (
     variants_of,
 )
 from sr_edge.bench.recommendation import MIN_ROUNDS
-from sr_edge.bundle import ArtifactKind, open_bundle
+from sr_edge.bundle import ArtifactKind, Manifest, open_bundle
 from sr_edge.calibration import CalibrationConfig, CalibrationReport
 from sr_edge.calibration.data.hard_edges import COUNT as HARD_EDGED
 from sr_edge.deploy import DeployPlan, DeployReport, deploy_network
@@ -46,11 +46,12 @@ from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.model_sources import open_session
 from sr_edge.models import LoadedModel, load_model
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.compile import CompileConfig, compile_bundle
 from sr_edge.runtimes.measure.recommendations import fingerprint_here
 from sr_edge.runtimes.tensorrt.api import Flavour
 from sr_edge.runtimes.tensorrt.options import BuildOptions
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Nv12Colour, PassChoice, Precision, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, PassChoice, Precision, TileSpec
 from tests.expected_errors import raises
 from tests.runtimes.here import require_compiler
 
@@ -275,6 +276,33 @@ def test_a_bundle_whose_measurement_is_stopped_is_whole_and_recommends_nothing(
         assert bundle.manifest.recommendations == ()
 
 
+@pytest.mark.parametrize("suffix", ["sredge", "zip"])
+def test_a_bundle_is_written_before_it_is_measured_as_a_killed_process_cannot_write_it(
+    suffix: str, pictures: Path, tmp_path: Path
+) -> None:
+    """A second deployment replaces the bundle of the first, before and after its measurement."""
+    found: list[Manifest] = []
+
+    def look(stage: str, done: int, total: int) -> None:
+        if stage == "timing rounds" and not done:
+            with open_bundle(out) as bundle:
+                bundle.verify()
+                found.append(bundle.manifest)
+
+    plan = DeployPlan(
+        TILE, ("onnxruntime",), (Precision.FP32,), with_memory=False, passes=PassChoice.STRUCTURE, with_tile_needs=False
+    )
+    out = tmp_path / f"tiny.{suffix}"
+    model = load_model("convnet-tiny", 2, random_weights=True)
+    made = [deploy_network(model, pictures, out, plan, look).manifest for _ in range(2)]
+    assert [manifest.recommendations for manifest in found] == [(), ()]
+    assert [manifest.artifacts for manifest in found] == [manifest.artifacts for manifest in made]
+    with open_bundle(out) as bundle:
+        bundle.verify()
+        assert bundle.manifest.recommendations == made[1].recommendations != ()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
 def test_the_cost_of_every_variant_is_measured_in_float(report: DeployReport) -> None:
     costs = {(r.variant.runtime, r.variant.label): r.quality.cost_db for r in report.bench.rows if r.quality}
     assert costs["onnxruntime", "fp32"] == 0.0
@@ -353,7 +381,7 @@ def test_a_network_of_ones_own_keeps_its_range_and_needs_trust(
     report = deploy_network(model, pictures, tmp_path / "own.zip", plan)
     assert report.failed == ()
     assert [row.reason for row in report.bench.rows] == ["", ""]
-    with pytest.raises(UsageError, match="own_network:factory"):
+    with raises(UsageError, found="own_network:factory"):
         open_session(tmp_path / "own.zip", "torch")
     monkeypatch.delitem(sys.modules, "own_network", raising=False)
 
@@ -508,7 +536,13 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     card = ModelCard(name="cancelling", scale=2, parameters=18)
     model = LoadedModel(network().eval().requires_grad_(False), card)
     plan = DeployPlan(
-        TILE, ("torch", "onnxruntime"), tuple(Precision), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+        TILE,
+        ("torch", "onnxruntime"),
+        tuple(Precision),
+        rounds=1,
+        with_memory=False,
+        passes=PassChoice.STRUCTURE,
+        nv12_colour=Nv12Colour.BT709_LIMITED,
     )
     report = deploy_network(model, pictures, tmp_path / "x.sredge", plan)
     left_out = report.manifest.left_out
@@ -521,8 +555,11 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     with open_bundle(report.path) as bundle:
         bundle.verify()
         tests = self_test_bundle(bundle, variants_of(bundle, plan.runtimes, tuple(Precision)), OpenOptions())
+        nv12_tests = self_test_bundle(
+            bundle, variants_of(bundle, ("onnxruntime",), (Precision.FP32,)), OpenOptions(io=FrameFormat.NV12)
+        )
     assert all(test.passed for test in tests if test.results)
-    assert any(test.passed for test in tests)
+    assert any(test.passed for test in tests) and [test.passed for test in nv12_tests] == [True]
 
 
 def test_a_half_precision_file_that_is_computed_in_float32_is_tested_and_not_timed(report: DeployReport) -> None:

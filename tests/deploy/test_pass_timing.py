@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sr_edge.deploy.pass_timing import MAX_ROUNDS, MIN_ROUNDS, Candidates, Passes, Run, decide, time_in_turn
+from sr_edge.deploy.pass_timing import MAX_ROUNDS, MIN_ROUNDS, Candidates, Passes, Run, Times, decide, time_in_turn
 from sr_edge.errors import EngineError, PrecisionUnavailable, SrEdgeError
 
 PLAIN: Passes = ()
@@ -22,6 +22,7 @@ class Machine:
 
     Attributes:
         ms: The times of a graph, which are repeated.
+        bf16_ms: Its times in a second precision; empty for a machine with one.
         opening_s: How long it takes to open a graph.
         refused: The graphs that cannot be opened, with the errors.
         now_s: The clock.
@@ -31,6 +32,7 @@ class Machine:
     ms: Mapping[Passes, Sequence[float]]
     opening_s: float = 0.1
     refused: Mapping[Passes, SrEdgeError] = field(default_factory=dict)
+    bf16_ms: Mapping[Passes, Sequence[float]] = field(default_factory=dict)
     now_s: float = 0.0
     opened: list[Passes] = field(default_factory=list)
 
@@ -45,11 +47,12 @@ class Machine:
         self.opened.append(passes)
         runs = 0
 
-        def run() -> float:
+        def run() -> Times:
             nonlocal runs
             runs += 1
-            taken = self.ms[passes][runs % len(self.ms[passes])]
-            self.now_s += taken / 1e3
+            precisions = [times[passes] for times in (self.ms, self.bf16_ms) if times]
+            taken = tuple(times[runs % len(times)] for times in precisions)
+            self.now_s += sum(taken) / 1e3
             return taken
 
         yield run
@@ -90,6 +93,35 @@ def test_the_shared_graph_stays_where_a_pass_is_not_surely_faster(first_ms: list
 def test_the_plain_graph_is_chosen_where_the_passes_for_all_targets_are_slower() -> None:
     machine = Machine({PLAIN: [10.0], FOLDED: [16.0], FIRST: [15.0]})
     assert chosen(machine, FIRST) == PLAIN
+
+
+def test_a_graph_that_is_slower_in_another_precision_is_not_chosen() -> None:
+    machine = Machine(
+        {PLAIN: [20.0], FOLDED: [16.0], FIRST: [10.0], SPLIT: [14.0]},
+        bf16_ms={PLAIN: [10.0], FOLDED: [8.0], FIRST: [8.5], SPLIT: [8.0]},
+    )
+    decision = decide(candidates(FIRST, SPLIT), machine.open, 20.0, machine.clock)
+    assert decision.passes == SPLIT
+    assert decision.ratio.median == pytest.approx(0.7)
+
+
+def test_a_gain_in_another_precision_suffices() -> None:
+    machine = Machine(
+        {PLAIN: [20.0], FOLDED: [16.0], FIRST: [16.0]}, bf16_ms={PLAIN: [10.0], FOLDED: [8.0], FIRST: [6.0]}
+    )
+    assert chosen(machine, FIRST) == FIRST
+
+
+def test_the_plain_graph_is_chosen_where_the_shared_one_is_slower_in_another_precision() -> None:
+    machine = Machine(
+        {PLAIN: [20.0], FOLDED: [19.0], FIRST: [18.0]}, bf16_ms={PLAIN: [10.0], FOLDED: [10.5], FIRST: [10.4]}
+    )
+    assert chosen(machine, FIRST) == PLAIN
+
+
+def test_a_pass_is_chosen_against_the_plain_graph_where_the_shared_one_is_slower() -> None:
+    machine = Machine({PLAIN: [15.0], FOLDED: [16.0], FIRST: [13.0]})
+    assert chosen(machine, FIRST) == FIRST
 
 
 def test_passes_that_win_alone_are_combined() -> None:
@@ -141,6 +173,15 @@ def test_graphs_that_take_too_long_to_open_are_left_out() -> None:
     assert len(decision.remarks) == 1
 
 
+def test_graphs_that_leave_no_time_for_rounds_of_all_are_left_out() -> None:
+    """Six rounds of two graphs take 12 s, of three 18 s, which is too much after they were opened and run once."""
+    machine = Machine({PLAIN: [800.0], FOLDED: [1000.0], FIRST: [1000.0]})
+    decision = decide(candidates(FIRST), machine.open, 15.0, machine.clock)
+    assert FIRST not in machine.opened
+    assert decision.passes == PLAIN
+    assert decision.rounds >= MIN_ROUNDS
+
+
 def test_a_graph_that_the_runtime_refuses_is_left_out_and_named() -> None:
     machine = Machine(
         {PLAIN: [20.0], FOLDED: [16.0], SPLIT: [10.0]}, refused={FIRST: EngineError("no kernel for this Split")}
@@ -166,9 +207,10 @@ def test_a_precision_that_the_runtime_does_not_run_is_an_error() -> None:
 def test_the_graphs_run_in_turn_after_a_run_that_is_not_counted() -> None:
     machine = Machine({FOLDED: [100.0, 1.0, 2.0], FIRST: [100.0, 3.0, 4.0]})
     timings = time_in_turn((FOLDED, FIRST), machine.open, 20.0, machine.clock)
-    assert list(timings.rounds_ms[FOLDED][:3]) == [2.0, 100.0, 1.0]
-    assert list(timings.rounds_ms[FIRST][:3]) == [4.0, 100.0, 3.0]
-    assert timings.ratio(FIRST, FOLDED).median == pytest.approx(2.0)
+    assert list(timings.rounds_ms[FOLDED][:3]) == [(2.0,), (100.0,), (1.0,)]
+    assert list(timings.rounds_ms[FIRST][:3]) == [(4.0,), (100.0,), (3.0,)]
+    (ratio,) = timings.ratios(FIRST, FOLDED)
+    assert ratio.median == pytest.approx(2.0)
 
 
 def test_too_few_rounds_decide_nothing() -> None:

@@ -12,19 +12,22 @@ from torch import Tensor, nn
 
 from sr_edge.errors import BundleError, ExportError, TileError, UsageError
 from sr_edge.export.checks.float16 import LOSS_BOUND_DB
-from sr_edge.export.checks.parity import PARITY_BOUND
+from sr_edge.export.checks.parity import PARITY_BOUND, compare_with_network
 from sr_edge.export.checks.rules import check_graph
 from sr_edge.export.derived import derive_onnx
 from sr_edge.export.export import export_onnx, save_model
 from sr_edge.export.graph.digest import graph_digest
 from sr_edge.export.graph.metadata import METADATA_KEY, Form, read_metadata
 from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
+from sr_edge.export.graph.patches import check_patches
 from sr_edge.export.graph.view import view_graph
+from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.tracing import trace
 from sr_edge.models import LoadedModel
 from sr_edge.models.layers.taylor_shift import TaylorShiftAttention
 from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
+from tests.export.odd_networks import GroupNormNetwork
 
 # Of `--form traced`, weights left out: the baseline of the published speed ratios. It changes only with the
 # training form, torch or onnxsim, which are pinned: a slower trace is no way to a better ratio.
@@ -234,7 +237,7 @@ def test_wrong_requests_are_refused_before_any_work(shuffle_net: nn.Module, tile
     path = tmp_path / "net.onnx"
     with raises(UsageError, found="int8", wanted=("fp32", "fp16")):
         export_onnx(loaded(shuffle_net), tile, path, precision=Precision.INT8)
-    with pytest.raises(TileError, match="--tile 48x48"):
+    with raises(TileError, found=tile, wanted=48):
         export_onnx(loaded(shuffle_net, multiple_px=48), tile, path)
     wanted = ("float32", (1, 3, tile.height, tile.width))
     with raises(UsageError, found=("float32", (1, 3, 5, 5)), wanted=wanted):
@@ -302,3 +305,17 @@ def test_a_simplification_that_is_wrong_is_left_out_and_said(
     report = export_onnx(loaded(shuffle_net), tile, tmp_path / "net.onnx")
     assert report.parity.passed
     assert any("without simplification" in remark for remark in report.remarks)
+
+
+def test_a_normalization_that_the_runtime_rounds_too_much_is_written_in_another_form(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = GroupNormNetwork().eval()
+    tile, operator = TileSpec(128, 128), "InstanceNormalization"
+    plain = simplify(trace(network, tile)).model
+    assert operator in {node.op_type for node in plain.graph.node}
+    assert not compare_with_network(plain, network, check_patches(tile)).passed
+    report = export_onnx(loaded(network), tile, tmp_path / "net.onnx")
+    assert report.parity.passed
+    assert report.passes[0] == "group norm"
+    assert any("black" in remark and "GroupNorm" in remark for remark in report.remarks)
+    assert operator not in {node.op_type for node in onnx.load(report.path).graph.node}

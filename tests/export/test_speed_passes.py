@@ -17,7 +17,7 @@ from sr_edge.export.passes.speed_passes import SPEED_PASSES, Gain, SpeedPass, ap
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
 from tests.expected_errors import raises
-from tests.export.speed_passes import CLIP, FAILING, MAX, WRONG
+from tests.export.speed_passes import CANCELLING, CLIP, FAILING, MAX, WRONG
 
 TILE = TileSpec(16, 20)
 
@@ -124,6 +124,26 @@ def test_fp16_and_uint8_graphs_are_made_from_the_faster_graph(
     assert half.float16.loss_db < 0.02
     assert half.passes == fast.passes
     assert operators(half.path)["Clip"] >= operators(fast.path)["Clip"] > 0
+
+
+@pytest.mark.parametrize("derived", [False, True])
+def test_fp16_goes_without_passes_after_which_it_fails(network: LoadedModel, tmp_path: Path, derived: bool) -> None:
+    file = tmp_path / "half.onnx"
+    plain = export(network, tmp_path / "plain.onnx")
+    fast = export(network, tmp_path / "fast.onnx", CANCELLING)
+    assert fast.passes == (*plain.passes, "cancelling")
+    with raises(ExportError):
+        derive_onnx(fast, file, precision=Precision.FP16)
+    assert not file.exists()
+    if derived:
+        half = derive_onnx(fast, file, precision=Precision.FP16, without_passes=plain)
+    else:
+        half = export_onnx(network, TILE, file, passes=(CANCELLING,), precision=Precision.FP16)
+    assert half.passes == plain.passes
+    assert half.float16 is not None
+    assert half.float16.loss_db < 0.02
+    assert any("without passes" in remark for remark in half.remarks)
+    assert "large" not in {tensor.name for tensor in onnx.load(file).graph.initializer}
 
 
 def test_only_the_fp32_graph_of_float_frames_can_be_made_faster(network: LoadedModel, tmp_path: Path) -> None:

@@ -211,12 +211,38 @@ def test_every_frame_of_a_file_is_upscaled(gstreamer: GStreamer, sredge: str) ->
     assert outcome["engine"].startswith("onnxruntime fp32: ")
 
 
+WITHOUT_TIMES = f"fakesrc num-buffers=4 sizetype=fixed sizemax={64 * 48 * 3} ! {SMALL},framerate=0/1 !"
+"""Frames whose caps have no rate, and without timestamps."""
+
+
+def test_a_rate_of_its_own_for_video_without_one(gstreamer: GStreamer, sredge: str) -> None:
+    outcome = gstreamer.run_application(WITHOUT_TIMES, sredge, "rate=25/2 ! fakesink name=end")
+    assert (outcome["error"], outcome["frames-out"]) == ("", 4)
+    assert "framerate=(fraction)25/2" in outcome["caps"]["sink"]
+    assert outcome["pts"]["sink"] == [80_000_000 * number for number in range(4)]
+
+
+def test_without_a_rate_of_its_own_the_caps_stay_as_they_are(gstreamer: GStreamer, sredge: str) -> None:
+    outcome = gstreamer.run_application(WITHOUT_TIMES, sredge, "! fakesink name=end")
+    assert (outcome["error"], outcome["frames-out"]) == ("", 4)
+    assert "framerate=(fraction)0/1" in outcome["caps"]["sink"]
+
+
+@pytest.mark.parametrize(("rate", "named"), [("10", "30"), ("0", "30000/1001"), ("fast", "30000/1001")])
+def test_a_rate_for_video_that_has_one_or_that_is_none(
+    gstreamer: GStreamer, sredge: str, rate: str, named: str
+) -> None:
+    source = f"videotestsrc num-buffers=4 ! {SMALL},framerate=30/1 !"
+    outcome = gstreamer.run_application(source, sredge, f"rate={rate} ! fakesink")
+    assert rate in outcome["error"] and named in outcome["error"]
+
+
 @pytest.mark.parametrize("policy", ["", "policy=drop-late:1"])
 def test_dropped_frames_are_counted(policy: str, gstreamer: GStreamer, sredge: str, tmp_path: Path) -> None:
     """No network here upscales 1000 frames per second."""
     result = tmp_path / "out.raw"
     source = f"videotestsrc is-live=true num-buffers=400 ! {SMALL},framerate=1000/1 !"
-    outcome = gstreamer.run_application(source, sredge, policy, f"! filesink location={result}")
+    outcome = gstreamer.run_application(source, sredge, "reuse=off", policy, f"! filesink location={result}")
     assert outcome["error"] == ""
     assert outcome["frames-out"] == result.stat().st_size / (128 * 96 * 3)
     assert 0 < outcome["frames-out"] < outcome["frames-in"] == 400
@@ -225,7 +251,7 @@ def test_dropped_frames_are_counted(policy: str, gstreamer: GStreamer, sredge: s
 
 def test_dropped_frames_are_reported_on_the_bus(gstreamer: GStreamer, sredge: str) -> None:
     source = f"videotestsrc is-live=true num-buffers=400 ! {SMALL},framerate=1000/1 !"
-    launch = gstreamer.launch(source, sredge, "! fakesink", options=("-m",))
+    launch = gstreamer.launch(source, sredge, "reuse=off ! fakesink", options=("-m",))
     assert launch.code == 0, launch.output
     warning = re.match(r"(\d+) of 400 frames were dropped: one takes .* \(policy latest\)", launch.warnings[-1])
     assert warning is not None
@@ -234,9 +260,33 @@ def test_dropped_frames_are_reported_on_the_bus(gstreamer: GStreamer, sredge: st
     assert 0 < reported[-1] <= int(warning[1]) < 400
 
 
+def test_reuse_of_tiles_changes_no_sample(gstreamer: GStreamer, sredge: str, tmp_path: Path) -> None:
+    source = "videotestsrc num-buffers=8 pattern=ball ! video/x-raw,format=I420,width=320,height=240 !"
+    results, outcomes = {}, {}
+    for options in ("reuse=off", "reuse=exact", "reuse-memory=1K"):
+        out = tmp_path / options
+        outcomes[options] = gstreamer.run_application(source, sredge, options, f"! filesink location={out}")
+        assert outcomes[options]["error"] == ""
+        results[options] = out.read_bytes()
+    assert len(results["reuse=off"]) == 8 * 640 * 480 * 3 // 2
+    assert len(set(results.values())) == 1
+    exact, little = outcomes["reuse=exact"], outcomes["reuse-memory=1K"]
+    assert 0 < exact["reused-tiles"] < exact["tiles"] == little["tiles"]
+    assert outcomes["reuse=off"]["tiles"] == outcomes["reuse=off"]["reused-tiles"] == little["reused-tiles"] == 0
+    assert (exact["warnings"], ["no tiles are reused" in text for text in little["warnings"]]) == ([], [True])
+
+
+@pytest.mark.parametrize(
+    ("options", "value"), [("reuse=often", "'often'"), ("reuse=0.05", "0.05 dB"), ("reuse-memory=lots", "'lots'")]
+)
+def test_wrong_values_for_reuse_are_refused(gstreamer: GStreamer, sredge: str, options: str, value: str) -> None:
+    outcome = gstreamer.run_application("videotestsrc !", SMALL, "!", sredge, options, "! fakesink")
+    assert value in outcome["error"]
+
+
 def test_latest_upscales_the_last_frame(gstreamer: GStreamer, sredge: str) -> None:
     source = f"videotestsrc is-live=true num-buffers=200 ! {SMALL},framerate=1000/1 ! identity name=begin"
-    outcome = gstreamer.run_application(source, "!", sredge, "! fakesink name=end")
+    outcome = gstreamer.run_application(source, "!", sredge, "reuse=off ! fakesink name=end")
     sent, received = outcome["pts"]["src"], outcome["pts"]["sink"]
     assert 0 < len(received) < len(sent) == 200
     assert received[-1] == sent[-1]

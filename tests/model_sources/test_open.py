@@ -17,12 +17,11 @@ from sr_edge.errors import BundleError, ExportError, PrecisionUnavailable, TileE
 from sr_edge.export import export_onnx
 from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.passes.fp16 import to_fp16
-from sr_edge.frames import Picture, batch_from_frame, frame_from_batch
+from sr_edge.frames import Batch, Picture, batch_from_frame, frame_from_batch
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.model_sources import open_deployed, open_frame_session, open_model, open_session
 from sr_edge.models import load_model
 from sr_edge.models.reference import reference_frame
-from sr_edge.runtimes.session import Batch
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 from tests.command_line import SrEdge
 from tests.expected_errors import raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import doctest
 import enum
@@ -18,6 +19,7 @@ import pytest
 
 import sr_edge
 from scripts.docs_site import PUBLIC_PACKAGES
+from sr_edge import errors
 from sr_edge.bundle import Fingerprint
 from sr_edge.errors import TileError, UnknownNameError
 from sr_edge.spec import TileSpec
@@ -208,3 +210,37 @@ def test_help_shows_an_example_for_the_names_to_begin_with() -> None:
 @pytest.mark.parametrize("name", ["sr_edge.errors", "sr_edge.printable", "sr_edge.frames", "sr_edge.spec"])
 def test_examples_in_docstrings_are_right(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def documented_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    """The public functions and methods of a module that have a docstring; others implement a documented protocol."""
+    classes = [each for each in tree.body if isinstance(each, ast.ClassDef) and not each.name.startswith("_")]
+    bodies: list[list[ast.stmt]] = [tree.body, *(each.body for each in classes)]
+    for body in bodies:
+        for each in body:
+            is_public = isinstance(each, ast.FunctionDef) and (each.name == "__init__" or not each.name.startswith("_"))
+            if isinstance(each, ast.FunctionDef) and is_public and ast.get_docstring(each):
+                yield each
+
+
+def raised_by(function: ast.FunctionDef) -> set[str]:
+    """The errors of sr_edge that a function raises itself."""
+    raised = (each.exc for each in ast.walk(function) if isinstance(each, ast.Raise) and each.exc)
+    names = {ast.unparse(each.func if isinstance(each, ast.Call) else each) for each in raised}
+    return {name for name in names if isinstance(getattr(errors, name, None), type)}
+
+
+def test_docstrings_name_the_errors_that_a_function_raises_itself() -> None:
+    """By their own name, or as `SrEdgeError` where there are several."""
+    missing = []
+    for file in sorted(Path(sr_edge.__file__).parent.rglob("*.py")):
+        if "cli" in file.relative_to(Path(sr_edge.__file__).parent).parts:
+            continue  # whose docstrings are the help of the commands
+        for function in documented_functions(ast.parse(file.read_text(encoding="utf-8"))):
+            text = ast.get_docstring(function) or ""
+            missing += [
+                f"{file.name}: {function.name} raises {name}"
+                for name in raised_by(function)
+                if not any(each in text for each in (name, "SrEdgeError"))
+            ]
+    assert missing == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from sr_edge.bundle import Artifact, ArtifactKind, Manifest, sha256_of, staging_folder, write_bundle
-from sr_edge.bundle.weights import write_weights
+from sr_edge.bundle.writing import write_weights
 from sr_edge.calibration import calibrate, quantize_onnx
 from sr_edge.export import to_fp16, to_static
 from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata

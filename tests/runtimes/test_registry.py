@@ -18,8 +18,9 @@ from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.installation import how_to_install
 from sr_edge.model_sources import open_session
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import RUNTIMES, availability, load_runtime, open_request, request_from_bundle, supports
-from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Nv12Colour, Precision, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
 
 Array = npt.NDArray[np.float32]
@@ -130,12 +131,21 @@ def test_request_from_bundle_is_what_a_session_opens(bundle: Path) -> None:
         assert (request.threads, request.slots, request.tile) == (1, 3, TileSpec(16, 24))
 
 
-def test_bundle_without_the_artifact(bundle: Path, runtime: str) -> None:
-    present = ("onnx fp32", "onnx int8+fp32 (uint8 activations)")
+def test_bundle_without_the_artifact_names_the_precisions_that_it_has(bundle: Path, runtime: str) -> None:
+    choose = load_runtime(runtime).choose_artifact
     for precision, io in ((FP16, None), (FP32, UINT8)):
-        missing = {"found": (precision, FP32, io), "wanted": present}
-        with raises(PrecisionUnavailable, **({"found": runtime} if runtime == "torch" else missing)):
-            open_session(bundle, runtime, precision, io=io)
+        with open_bundle(bundle) as opened, raises(PrecisionUnavailable) as caught:
+            open_session(opened, runtime, precision, io=io)
+        if runtime == "torch":
+            assert caught.value.found == runtime
+            continue
+        assert caught.value.found == (precision, FP32, io)
+        assert isinstance(caught.value.wanted, tuple)
+        for label in caught.value.wanted:
+            wanted, _, float_precision = label.partition("+")
+            pair = Precision(wanted), Precision(float_precision or FP32)
+            assert choose(opened.manifest.artifacts, *pair, io) is not None
+        assert ("fp32" in caught.value.wanted) == ("int8" in caught.value.wanted) == (io is None)
 
 
 @pytest.mark.parametrize("call", [load_runtime, availability, lambda name: open_session("x", name)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sr_edge.errors import UnknownNameError
+from sr_edge.frames import Uint8Frame
 from sr_edge.image_files import list_pictures
 from sr_edge.metrics import psnr_y_db
 from sr_edge.models.registry import ARCHITECTURES, Architecture, find_architecture
@@ -21,7 +22,6 @@ from sr_edge.training.degradations.blind_gaussian import (
     blur_and_downscale,
     gaussian8_sigmas_px,
 )
-from sr_edge.training.degradations.degradation import Frame
 from sr_edge.training.degradations.filters import (
     add_gaussian_noise,
     add_poisson_noise,
@@ -36,7 +36,7 @@ SET5_GAUSSIAN8_DB = {2: 30.36, 3: 27.53, 4: 25.87}
 each = pytest.mark.parametrize("degradation", [*DEGRADATIONS, PAIRED_REALNET], ids=lambda actual: actual.name)
 
 
-def waves(side: int = 96) -> Frame:
+def waves(side: int = 96) -> Uint8Frame:
     """Smooth, and unlike any of its mirror images."""
     y, x = np.mgrid[:side, :side]
     planes = [127 + 60 * np.sin((x + colour * y) / 17) + 50 * np.cos(y / 23 + x / 41) for colour in range(3)]
@@ -179,7 +179,7 @@ def test_a_drawn_crop_has_no_borders_of_its_own(scale: int) -> None:
     """What is learnt of a place is what the whole picture's reduction has there."""
 
     class Widest(type(BLIND_GAUSSIAN)):  # type: ignore[misc]
-        def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
+        def degrade(self, hr: Uint8Frame, scale: int, random: np.random.Generator) -> Uint8Frame:
             return blur_and_downscale(hr, scale, float(scale))
 
     hr = generator().integers(0, 256, (60 * scale, 60 * scale, 3), dtype=np.uint8)

@@ -11,56 +11,27 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
-from torch import nn
 
-from sr_edge.errors import FrameError, TrainingError, TrainingInterrupted, UnknownNameError, UsageError
-from sr_edge.frames import Picture
-from sr_edge.image_files import write_picture
-from sr_edge.models import build_network, model_names
+from sr_edge.errors import TrainingError, TrainingInterrupted, UsageError
+from sr_edge.models import build_network
 from sr_edge.models.layers.swin import initialize_swin
 from sr_edge.resize import resize_bicubic
 from sr_edge.training import Recipe, train_model
-from sr_edge.training.checkpoint import ENTRIES, REMEDY, WANTED
-from sr_edge.training.data import CropSource, Originals, PairSet
+from sr_edge.training.data import PairSet
 from sr_edge.training.log import LOG
-from sr_edge.training.loop import CHECKPOINT, WEIGHTS, Training, TrainingProgress, run_training, train
+from sr_edge.training.loop import CHECKPOINT, WEIGHTS, train
 from sr_edge.training.losses.objective import PixelLoss
 from sr_edge.training.recipe import OptimizerName
 from sr_edge.training.run import CURVE
 from sr_edge.training.validation import mean_psnr_db
 from tests.expected_errors import raises
-
-RECIPE = Recipe(
-    steps=12,
-    batch=2,
-    patch_px=16,
-    warm_up_steps=2,
-    ema_decay=0.5,
-    mixed_precision=False,
-    compile=False,
-    validate_every=6,
-    checkpoint_every=3,
-)
-
-
-def training(
-    pictures: Path, out: Path, recipe: Recipe = RECIPE, progress: Callable[[TrainingProgress], None] = lambda _: None
-) -> Training:
-    crops = CropSource(Originals.from_folder(pictures, 2, 16))
-    return Training(crops, PairSet.from_folder(pictures, 2), out, recipe, progress)
-
-
-def network() -> nn.Module:
-    torch.manual_seed(3)
-    return build_network("convnet-tiny", 2)
+from tests.training.short_runs import RECIPE, ask_to_stop, network, training
 
 
 def test_training_learns(pictures: Path, tmp_path: Path) -> None:
@@ -89,16 +60,6 @@ def test_a_killed_run_continues_identically(pictures: Path, tmp_path: Path) -> N
     assert all(torch.equal(first[key], second[key]) for key in first)
     with (tmp_path / "parts" / LOG).open(newline="") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [6, 12]
-
-
-def ask_to_stop(number: signal.Signals, at_step: int) -> Callable[[object], None]:
-    """A progress callback that sends this process a signal after one step."""
-
-    def send(progress: object) -> None:
-        if getattr(progress, "step", 0) == at_step:
-            signal.raise_signal(number)
-
-    return send
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 12])
@@ -157,23 +118,6 @@ def test_training_works_in_another_thread_where_signals_cannot_be_caught(picture
         assert pool.submit(train, network(), training(pictures, tmp_path)).result().is_file()
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(pictures: Path, tmp_path: Path) -> None:
-    train(network(), training(pictures, tmp_path))
-    assert (tmp_path / CHECKPOINT).is_file()
-    with raises(TrainingError, found={"seed": 0}, wanted={"seed": 5}):
-        train(network(), training(pictures, tmp_path, replace(RECIPE, seed=5)))
-
-
-def test_a_checkpoint_from_before_a_part_of_the_recipe_is_continued(pictures: Path, tmp_path: Path) -> None:
-    whole = train(network(), training(pictures, tmp_path / "whole")).read_bytes()
-    with pytest.raises(TrainingInterrupted):
-        train(network(), training(pictures, tmp_path / "older", RECIPE, ask_to_stop(signal.SIGINT, 6)))
-    content = torch.load(tmp_path / "older" / CHECKPOINT, weights_only=True)
-    del content["recipe"]["l2_weight"]
-    torch.save(content, tmp_path / "older" / CHECKPOINT)
-    assert train(network(), training(pictures, tmp_path / "older")).read_bytes() == whole
-
-
 def test_the_loss_of_pixels_is_the_sum_of_its_parts() -> None:
     target = torch.zeros(1, 3, 4, 4)
     for weights, wanted in (((1.0, 0.0), 0.5), ((0.0, 4.0), 1.0), ((2.0, 4.0), 2.0)):
@@ -189,80 +133,6 @@ def test_squared_error_alone_is_learnt(pictures: Path, tmp_path: Path) -> None:
     )
     assert actual.recipe.l2_weight == 1.0 and actual.recipe.l1_weight == 0.0
     assert actual.weights.read_bytes() != absolute.weights.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("content", "actual", "wanted"),
-    [
-        (b"PK damaged", None, WANTED),
-        (b"hello\n", None, WANTED),
-        (b"", None, WANTED),
-        (b"\x89PNG\r\n\x1a\n" + bytes(64), None, WANTED),
-        (bytes(range(256)), None, WANTED),
-        ({"params": torch.zeros(1)}, ["params"], ENTRIES),
-        (torch.zeros(2), "Tensor", ENTRIES),
-        (None, None, "a readable file"),
-    ],
-)
-def test_a_damaged_or_foreign_checkpoint_is_named(
-    pictures: Path, tmp_path: Path, content: object, actual: object, wanted: object
-) -> None:
-    path = tmp_path / CHECKPOINT
-    if content is None:
-        path.mkdir()
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    with raises(TrainingError, found=actual or path, wanted=wanted, remedy=REMEDY) as caught:
-        train(network(), training(pictures, tmp_path))
-    assert str(path) in caught.value.problem
-
-
-def test_a_checkpoint_cut_short_is_named(pictures: Path, tmp_path: Path) -> None:
-    train(network(), training(pictures, tmp_path))
-    path = tmp_path / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:-1000])
-    with raises(TrainingError, found=path, wanted=WANTED):
-        train(network(), training(pictures, tmp_path))
-
-
-def test_a_checkpoint_of_another_scale_is_named(pictures: Path, tmp_path: Path) -> None:
-    train(network(), training(pictures, tmp_path))
-    with raises(TrainingError, found=tmp_path / CHECKPOINT, wanted="the weights of this network at this scale"):
-        train(build_network("convnet-tiny", 3), training(pictures, tmp_path))
-
-
-def test_a_checkpoint_that_does_not_tell_what_it_was_begun_from_is_continued(pictures: Path, tmp_path: Path) -> None:
-    """As they were written at first; from then on it tells."""
-
-    class KilledError(Exception):
-        pass
-
-    def kill_at_eight(progress: object) -> None:
-        if getattr(progress, "step", 0) == 8:
-            raise KilledError
-
-    whole = train(network(), training(pictures, tmp_path / "whole"))
-    with pytest.raises(KilledError):
-        train(network(), training(pictures, tmp_path / "out", RECIPE, kill_at_eight))
-    path = tmp_path / "out" / CHECKPOINT
-    content = torch.load(path, weights_only=True)
-    torch.save({name: content[name] for name in ENTRIES}, path)
-    parts = run_training(network(), replace(training(pictures, tmp_path / "out"), origin={"data": "a"}))
-    assert parts.steps == 6
-    first, second = load_file(whole), load_file(parts.weights)
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    with raises(TrainingError, found=["data"]):
-        train(network(), replace(training(pictures, tmp_path / "out"), origin={"data": "b"}))
-
-
-def test_a_finished_training_gives_its_weights_again(pictures: Path, tmp_path: Path) -> None:
-    weights = train(network(), training(pictures, tmp_path))
-    before = weights.read_bytes()
-    weights.unlink()
-    assert run_training(network(), training(pictures, tmp_path)).steps == 0
-    assert weights.read_bytes() == before
 
 
 @pytest.fixture
@@ -391,88 +261,6 @@ def test_an_empty_log_gets_its_heading(pictures: Path, tmp_path: Path) -> None:
     train(network(), training(pictures, tmp_path))
     with (tmp_path / LOG).open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["6", "12"]
-
-
-def test_batches_follow_from_seed_and_step_alone(pictures: Path) -> None:
-    crops = CropSource(Originals.from_folder(pictures, 2, 16))
-    first, again, other = (crops.batch(step, 4, 16, seed=1) for step in (7, 7, 8))
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], other[0])
-    assert first[0].shape == (4, 3, 16, 16) and first[1].shape == (4, 3, 32, 32)
-
-
-def test_crops_of_a_pair_show_the_same_place(pictures: Path) -> None:
-    lr, hr = CropSource(Originals.from_folder(pictures, 2, 16)).batch(0, 8, 16, seed=0)
-    reduced = nn.functional.avg_pool2d(hr, 2)
-    assert (lr - reduced).abs().mean() < 0.01 < (lr - reduced.flip(-1)).abs().mean()
-
-
-def test_small_pictures_to_validate_on_are_skipped_and_told_before_the_first_step(
-    pictures: Path, tmp_path: Path
-) -> None:
-    """A picture that the network or the measure cannot take would stop the run at its first validation."""
-    report = train_model("ups-tiny", 2, pictures, pictures, tmp_path / "ups", replace(RECIPE, steps=1))
-    assert report.skipped_validation == () and set(report.psnr_db) == {"0.png", "1.png", "2.png"}
-    write_picture(pictures / "3.png", Picture(np.zeros((5, 9, 3), np.uint8)))
-    (skipped,) = PairSet.from_folder(pictures, 2).skipped
-    assert skipped.endswith("3.png is 9x5 pixels; 6x6 are needed for validation")
-    out = tmp_path / "taylor"
-    with raises(UsageError, found=16, wanted=25):
-        train_model("taylor-swinir-tiny", 2, pictures, pictures, out, RECIPE)
-    recipe = replace(RECIPE, steps=1, patch_px=32)
-    report = train_model("taylor-swinir-tiny", 2, pictures, pictures, out, recipe)
-    assert set(report.psnr_db) == {"0.png", "1.png"} and len(report.skipped_validation) == 2
-    assert "2.png is 20x20 pixels; 50x50 are needed for validation" in report.skipped_validation[0]
-
-
-def test_more_pictures_than_memory_holds(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without this the system would end the program, and say nothing."""
-    first_two = 3 * (64**2 + 72**2)
-    for free_bytes, is_enough in ((int(first_two / 0.7) + 3, True), (int(first_two / 0.7) - 3, False)):
-        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free_bytes: SimpleNamespace(available=free))
-        if is_enough:
-            assert len(Originals.from_folder(pictures, 2, 16).pictures) == 2
-        else:
-            with raises(TrainingError, found=first_two, wanted=first_two - 3):
-                Originals.from_folder(pictures, 2, 16)
-
-
-def test_small_pictures_are_skipped_and_named(pictures: Path) -> None:
-    originals = Originals.from_folder(pictures, 2, 16)
-    assert len(originals.pictures) == 2
-    assert originals.skipped[0].endswith("2.png is 20x20 pixels; 32x32 are needed for training")
-
-
-@pytest.mark.parametrize("kind", ["empty", "broken"])
-def test_folders_without_a_usable_picture(tmp_path: Path, kind: str) -> None:
-    if kind == "broken":
-        (tmp_path / "a.png").write_bytes(b"no picture")
-    with raises(TrainingError, found=tmp_path, wanted="images for validation") as caught:
-        PairSet.from_folder(tmp_path, 2)
-    assert ("a.png" in caught.value.problem) is (kind == "broken")
-
-
-def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    with raises(FrameError) as caught:
-        PairSet.from_folder(tmp_path / "missing", 2)
-    assert str(tmp_path / "missing") in str(caught.value)
-
-
-def test_what_is_refused_leaves_no_folder(pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "out"
-    with raises(UnknownNameError, found="nonsense", wanted=model_names()):
-        train_model("nonsense", 2, pictures, pictures, out, RECIPE)
-    with raises(UsageError, found=pictures / "0.png", wanted="a folder"):
-        train_model("convnet-tiny", 2, pictures, pictures, pictures / "0.png" / "out", RECIPE)
-    assert not out.parent.exists()
-
-
-@pytest.mark.parametrize(("empty", "purpose"), [("data", "for training"), ("val", "for validation")])
-def test_the_error_tells_which_folder_has_no_picture(pictures: Path, tmp_path: Path, empty: str, purpose: str) -> None:
-    folders = {"data": pictures, "val": pictures, empty: tmp_path / empty}
-    (tmp_path / empty).mkdir()
-    with raises(TrainingError, found=tmp_path / empty, wanted=f"images {purpose}"):
-        train_model("convnet-tiny", 2, folders["data"], folders["val"], tmp_path / "out", RECIPE)
 
 
 def test_a_diverging_loss_stops_the_run(pictures: Path, tmp_path: Path) -> None:

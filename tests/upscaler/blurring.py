@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.controls import Controls
-from sr_edge.frames import batch_from_frame, frame_from_batch
-from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import FrameFormat, Latency, Precision, TileSpec
+from sr_edge.frames import Batch, Uint8Frame, batch_from_frame, frame_from_batch
+from sr_edge.runtimes.session import Latency, Session, SessionSpec, StageTimes
+from sr_edge.spec import FrameFormat, Precision, TileSpec
 
 TILE = TileSpec(16, 24)
 
@@ -46,12 +46,14 @@ class BlurringSession:
         self.tiles = 0
         self.is_closed = False
         self._tickets = itertools.count()
-        self._flying: dict[int, Batch | Frame] = {}
+        self._flying: dict[int, Batch | Uint8Frame] = {}
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         self.tiles += 1
         if frames.dtype == np.uint8:
-            return cast(Frame, frame_from_batch(self._upscaled(batch_from_frame(cast(Frame, frames))), np.uint8))
+            return cast(
+                Uint8Frame, frame_from_batch(self._upscaled(batch_from_frame(cast(Uint8Frame, frames))), np.uint8)
+            )
         return self._upscaled(cast(Batch, frames))
 
     def _upscaled(self, batch: Batch) -> Batch:
@@ -60,15 +62,17 @@ class BlurringSession:
         mean = windows.mean(axis=(-2, -1), dtype=np.float32)
         return cast(Batch, mean.repeat(self.spec.scale, axis=2).repeat(self.spec.scale, axis=3))
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         return self.run(frames, controls), StageTimes(0, 0, 0)
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         ticket = next(self._tickets)
         self._flying[ticket] = self.run(frames, controls)
         return ticket
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         return self._flying.pop(ticket)
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -12,9 +13,11 @@ import pytest
 
 from sr_edge.errors import FrameError, TileError, UsageError
 from sr_edge.export.passes.nv12_io import wrap_frames
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import Session, SessionRequest, open_request
-from sr_edge.spec import FrameFormat, ModelCard, Nv12Colour, Precision, TileSpec
+from sr_edge.spec import FrameFormat, ModelCard, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
+from sr_edge.upscaler.reuse import FrameReuse
 from tests.expected_errors import raises
 from tests.nv12_frames import largest_difference, planes_of, random_nv12, rgb_of
 
@@ -73,6 +76,61 @@ def test_the_result_goes_where_it_is_wanted_and_tiles_are_counted(sessions: tupl
     padded = np.zeros((46, 80), np.uint8)
     padded[:, :74] = planes.luma
     np.testing.assert_array_equal(upscaler.upscale_nv12(padded[:, :74], planes.chroma), out)
+
+
+class CountingSession:
+    """A session that counts the tiles that it computes."""
+
+    def __init__(self, session: Session) -> None:
+        self.spec, self._session, self.computed = session.spec, session, 0
+
+    def submit(self, frames: Any, controls: Any = None) -> int:
+        self.computed += 1
+        return self._session.submit(frames, controls)
+
+    def result(self, ticket: int) -> Any:
+        return self._session.result(ticket)
+
+
+@pytest.mark.parametrize(("size", "tiles"), [((16, 24), 1), ((46, 74), 16)])
+def test_tiles_that_did_not_change_are_not_computed(
+    sessions: tuple[Session, ...], size: tuple[int, int], tiles: int
+) -> None:
+    counting = CountingSession(sessions[0])
+    off, exact = Upscaler(sessions[0]), Upscaler(cast(Session, counting), reuse="exact")
+    frame = planes_of(random_nv12(*size, COLOUR))
+    expected_counts = []
+    for change in ("first", "none", "luma", "chroma", "none"):
+        if change == "luma":
+            frame.luma[10, 9] ^= 1  # in two tiles of the larger frame
+        elif change == "chroma":
+            frame.chroma[-1, -1, 1] ^= 1
+        before, reuses = counting.computed, list[FrameReuse]()
+        expected = exact.count_changed(frame)
+        upscaled = exact.upscale_nv12(frame.luma, frame.chroma, on_reuse=reuses.append)
+        np.testing.assert_array_equal(upscaled, off.upscale_nv12(frame.luma, frame.chroma))
+        upscaled[...] = 0  # it belongs to the caller
+        (reuse,) = reuses
+        assert counting.computed - before == expected == reuse.tiles - len(reuse.reused)
+        expected_counts.append(expected)
+    assert expected_counts == ([1, 0, 1, 1, 0] if tiles == 1 else [16, 0, 2, 1, 0])
+    statistics = exact.reuse_statistics
+    assert statistics.memory_bytes == statistics.needed_bytes == tiles * (24 * 32 * 3 // 2 + 32 * 48 * 3)
+
+
+def test_sessions_that_share_kept_tiles_do_not_mix_them_up(sessions: tuple[Session, ...]) -> None:
+    frame = random_nv12(46, 74, COLOUR)
+    planes, pixels = planes_of(frame), rgb_of(frame)
+    uint8 = Upscaler(sessions[1], reuse="exact")
+    nv12 = uint8.with_session(sessions[0])
+    expected = Upscaler(sessions[0]).upscale_nv12(planes.luma, planes.chroma), Upscaler(sessions[1]).upscale(pixels)
+    for _ in range(2):
+        np.testing.assert_array_equal(nv12.upscale_nv12(planes.luma, planes.chroma), expected[0])
+        np.testing.assert_array_equal(uint8.upscale(pixels), expected[1])
+    assert uint8.reuse_statistics == nv12.reuse_statistics
+    assert (uint8.reuse_statistics.tiles, uint8.reuse_statistics.reused) == (64, 32)
+    own = uint8.with_own_reuse().with_session(sessions[0])
+    assert (nv12.count_changed(planes), own.count_changed(planes)) == (0, 16)
 
 
 def test_the_session_says_what_it_takes_and_refuses_pictures(sessions: tuple[Session, ...]) -> None:

@@ -15,10 +15,10 @@ import pytest
 
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, FrameError, TileError, UsageError
-from sr_edge.frames import Picture
+from sr_edge.frames import Batch, Picture, Uint8Frame
 from sr_edge.image_files import read_picture, write_picture
-from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import Control, FrameFormat, Latency, Precision, TileSpec
+from sr_edge.runtimes.session import Latency, Session, SessionSpec, StageTimes
+from sr_edge.spec import Control, FrameFormat, Precision, TileSpec
 from sr_edge.upscaler import FileResult, Outcome, Upscaler, upscale_file, upscale_folder
 from tests.expected_errors import raises
 
@@ -52,9 +52,9 @@ class NearestSession:
         self.layouts: set[str] = set()
         self.controls: list[Controls | None] = []
         self._tickets = itertools.count()
-        self._flying: dict[int, Batch | Frame] = {}
+        self._flying: dict[int, Batch | Uint8Frame] = {}
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         self.layouts.add(f"{frames.dtype} {frames.ndim}")
         self.controls.append(controls)
         if frames.dtype == np.uint8:
@@ -65,16 +65,18 @@ class NearestSession:
         shift = np.array([self.tint / 255, 0, 0], np.float32).reshape(1, 3, 1, 1)
         return (cast(Batch, frames) + shift).repeat(SCALE, axis=2).repeat(SCALE, axis=3)
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         return self.run(frames, controls), StageTimes(0, 0, 0)
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         assert len(self._flying) < self.spec.slots, "more tiles in flight than slots: a real session would block"
         ticket = next(self._tickets)
         self._flying[ticket] = self.run(frames, controls)
         return ticket
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         return self._flying.pop(ticket)
 
     def measure(self, runs: int = 20, warm_up: int = 3) -> Latency:
@@ -207,7 +209,7 @@ def test_a_target_that_is_the_source_or_has_no_folder_is_refused_before_the_work
 
 
 class FullMemory(NearestSession):
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         raise MemoryError
 
 

@@ -13,9 +13,9 @@ from sr_edge.bundle import Artifact, open_bundle
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import ExportError, PrecisionUnavailable, UsageError
 from sr_edge.files.unfinished import temporary_folder
+from sr_edge.frames import Batch
 from sr_edge.model_sources import NetworkChoice
 from sr_edge.runtimes import SessionRequest, open_request, request_from_bundle
-from sr_edge.runtimes.session import Batch
 from sr_edge.spec import DEFAULT_TILE, FrameFormat, ModelCard, Precision, TileSpec, count_of_channels
 
 if TYPE_CHECKING:

@@ -29,10 +29,9 @@ from sr_edge.calibration import calibration_patches
 from sr_edge.calibration.data.patches import Warn
 from sr_edge.channels import picture_of
 from sr_edge.errors import EngineError
-from sr_edge.frames import Picture, batch_from_frame, frame_from_batch, rgb_frame
+from sr_edge.frames import Batch, Picture, Uint8Frame, batch_from_frame, frame_from_batch, rgb_frame
 from sr_edge.image_files import require_format_supports, write_picture
 from sr_edge.metrics import psnr_y_db
-from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import FrameFormat, StageProgress, TileSpec
 
 PICTURES = Path(str(resources.files("sr_edge.bench") / "pictures"))
@@ -193,12 +192,12 @@ def _difference(reference: Batch, candidate: Batch, scale: int) -> PatchDifferen
     return PatchDifference(frames_psnr_db([frames[1]], [frames[0]]), psnr_y_db(colours[1], colours[0], scale), largest)
 
 
-def _frame(batch: Batch) -> Frame:
+def _frame(batch: Batch) -> Uint8Frame:
     """The output as an 8-bit frame; NaN becomes black."""
-    return cast(Frame, frame_from_batch(np.nan_to_num(batch, posinf=1.0, neginf=0.0)))
+    return cast(Uint8Frame, frame_from_batch(np.nan_to_num(batch, posinf=1.0, neginf=0.0)))
 
 
-def _rgb(frame: Frame) -> Frame:
+def _rgb(frame: Uint8Frame) -> Uint8Frame:
     """A gray frame, or one with alpha, as RGB."""
     return rgb_frame(picture_of(frame))
 
@@ -223,7 +222,7 @@ def _amplification(reference: Batch, candidate: Batch) -> int:
     return min(_MOST_AMPLIFIED, 2 ** max(0, math.floor(-math.log2(largest)))) if largest else 1
 
 
-def side_by_side(reference: Batch, candidate: Batch, amplification: int) -> Frame:
+def side_by_side(reference: Batch, candidate: Batch, amplification: int) -> Uint8Frame:
     """Reference, candidate and their amplified absolute difference in one uint8 HWC frame, magnified."""
     difference = np.nan_to_num(np.abs(reference - candidate) * np.float32(amplification), nan=1.0, posinf=1.0)
     panels = [_rgb(_frame(batch)) for batch in (reference, candidate, difference)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sr_edge.bundle.weights import write_weights
+from sr_edge.bundle.writing import write_weights
 from sr_edge.errors import UsageError
 from sr_edge.export import export_best_form
 from sr_edge.model_sources import NetworkChoice, SourceKind, load_network, source_kind

@@ -107,7 +107,7 @@ def census(
         RuntimeUnavailable: it does not work here, or does not report layer times.
         PrecisionUnavailable: it cannot compute in that precision.
         EngineError: it cannot compile or run the graph.
-        ExportError: the file is no readable ONNX graph.
+        ExportError: the file is not a readable ONNX graph.
         UsageError: `runs` is below 1.
     """
     precision = member_of(Precision, precision, "precision")
@@ -176,11 +176,11 @@ def _by_operator(layers: Sequence[LayerTime], kinds: Mapping[str, Kind], total_m
     for layer in layers:
         if layer.ms > 0:
             times.setdefault((layer.operator, kinds[layer.name]), []).append(layer.ms)
-    found = [
+    operators = [
         OperatorTime(operator, kind, len(taken), sum(taken), _share(sum(taken), total_ms))
         for (operator, kind), taken in times.items()
     ]
-    return tuple(sorted(found, key=lambda time: -time.ms))
+    return tuple(sorted(operators, key=lambda time: -time.ms))
 
 
 def _share(ms: float, total_ms: float) -> float:

@@ -50,9 +50,9 @@ def movements(
     surroundings = _Surroundings(layers, kinds, source_layers)
     alike: dict[tuple[object, ...], list[Movement]] = {}
     for subgraph in surroundings.subgraphs():
-        found = surroundings.describe(subgraph)
-        if found.ms > 0:
-            alike.setdefault((found.layers[:1], found.operators, found.before, found.after), []).append(found)
+        one = surroundings.describe(subgraph)
+        if one.ms > 0:
+            alike.setdefault((one.layers[:1], one.operators, one.before, one.after), []).append(one)
     sums = [_sum_of(equal, whole_ms) for equal in alike.values()]
     return tuple(sorted(sums, key=lambda movement: -movement.ms))
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sr_edge.calibration.data.patch import Batch
+from sr_edge.frames import Batch
 from sr_edge.resize import resize_bicubic
 
 COUNT = 2

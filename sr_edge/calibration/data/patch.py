@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sr_edge.frames import Batch
+
 Float32Array = npt.NDArray[np.float32]
 """Tensors, weights and scales of any shape."""
-
-Batch = npt.NDArray[np.float32]
-"""One picture in the float layout of the graph: (1, channels, height, width)."""
 
 StepProgress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""

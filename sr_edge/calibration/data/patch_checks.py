@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sr_edge.calibration.data.patch import Batch, digest_of
+from sr_edge.calibration.data.patch import digest_of
 from sr_edge.errors import CalibrationError
+from sr_edge.frames import Batch
 
 FEW_PATCHES = 16
 """Below this number of different patches there is a warning; about 40 varied patches are recommended."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.data.patch import Batch, HeldOut
+from sr_edge.calibration.data.patch import HeldOut
 from sr_edge.calibration.data.picture_checks import PictureChecks
 from sr_edge.channels import batch_for_network, frame_of
 from sr_edge.errors import CalibrationError, FrameError
 from sr_edge.files.headers import is_playlist
-from sr_edge.frames import Frame
+from sr_edge.frames import Batch, Frame
 from sr_edge.image_files import is_picture, note_about_others, read_picture, scan_folder
 from sr_edge.installation import how_to_install
 from sr_edge.opacity import with_visible_colours
@@ -63,14 +63,14 @@ def calibration_patches(
         seed: Determines the positions and mirroring; the same seed gives the same patches.
         channels: The number of channels of the network, as `sr_edge.channels` describes them: 1, 3 or 4.
         warn: Called for pictures that are damaged, duplicates, or smaller than the tile, and with the number of files
-            that are no pictures. If it is given, damaged pictures are skipped and replaced by patches of the others;
+            that are not pictures. If it is given, damaged pictures are skipped and replaced by patches of the others;
             otherwise they raise an error.
 
     Returns:
         Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].
 
     Raises:
-        CalibrationError: There are no pictures that can be used.
+        CalibrationError: There are not pictures that can be used.
         FrameError: A picture is damaged and `warn` is None; the message names it.
     """
     tile = TileSpec.of(tile)

@@ -28,7 +28,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
     one with per-channel quantization.
 
     Raises:
-        CalibrationError: The file is missing, is no ONNX model that onnx can convert to opset 13, or has several
+        CalibrationError: The file is missing, is not an ONNX model that onnx can convert to opset 13, or has several
             outputs.
     """
     model = _read(path)
@@ -43,7 +43,7 @@ def reads_as_it_is(path: Path) -> bool:
     The picture is float32 NCHW or uint8 NHWC, of batch 1. A graph with control flow is read after its simplification.
 
     Raises:
-        CalibrationError: The file is missing, or is no ONNX model.
+        CalibrationError: The file is missing, or is not an ONNX model.
     """
     model = _read(path)
     pictures = picture_inputs(model)

@@ -41,7 +41,7 @@ class Decision:
         node: Name of the operator.
         op_type: Its type, for example "Conv".
         int8: Whether it becomes INT8.
-        reason: Why it stays float; or why it becomes INT8.
+        reason: Why it stays float, or which pattern includes it; empty for a layer that becomes INT8 by default.
     """
 
     node: str
@@ -76,7 +76,7 @@ def _decide_one(op: QuantizableOp, policy: PlacementPolicy, ends: dict[str, str]
     elif op.node in ends:
         int8, reason = False, ends[op.node]
     else:
-        int8, reason = True, "a layer with constant weights"
+        int8, reason = True, ""
     return Decision(op.node, op.op_type, int8, reason)
 
 

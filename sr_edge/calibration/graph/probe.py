@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.load import picture_input
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph.inputs import feed_of
 from sr_edge.export.graph.metadata import graph_controls
 from sr_edge.export.graph.onnxruntime_run import open_onnxruntime
+from sr_edge.frames import Batch
 
 
 class Feeds:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sr_edge.calibration.data.patch import Batch, Float32Array
+from sr_edge.calibration.data.patch import Float32Array
 from sr_edge.calibration.graph.biases import BIAS_SLOT, Bias, bias_of
 from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
 from sr_edge.calibration.graph.int8 import int8_weight
@@ -22,6 +22,7 @@ from sr_edge.calibration.result.calibration import Calibration
 from sr_edge.controls import Controls
 from sr_edge.export.graph.view import view_graph
 from sr_edge.export.passes.cleanup import name_nodes
+from sr_edge.frames import Batch
 
 _INT8_FLAGS = "sr_edge_int8_flags"
 _PREFIX = "sr_edge_int8/"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx
 
-from sr_edge.calibration.data.patch import Batch, Float32Array, StepProgress
+from sr_edge.calibration.data.patch import Float32Array, StepProgress
 from sr_edge.calibration.graph.im2col import Layer
 from sr_edge.calibration.graph.load import sized_view
 from sr_edge.calibration.graph.probe import Feeds, InstrumentedGraph, require_batches
@@ -19,6 +19,7 @@ from sr_edge.calibration.ranges.unsigned import may_be_unsigned
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
 from sr_edge.export.graph.view import view_graph
+from sr_edge.frames import Batch
 
 OBSERVED_BYTES = 256 << 20
 """Memory for the tensors that are observed in one pass, and their samples; further tensors take further passes."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sr_edge.calibration.data.patch import Batch, Float32Array, StepProgress
+from sr_edge.calibration.data.patch import Float32Array, StepProgress
 from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
 from sr_edge.calibration.graph.int8 import along_axis, quantize_weight
 from sr_edge.calibration.graph.probe import Feeds, InstrumentedGraph
@@ -27,6 +27,7 @@ from sr_edge.calibration.ranges.search import LayerSamples, int8_values
 from sr_edge.calibration.result.calibration import Calibration, Finetuning, TensorRange, TunedTensor
 from sr_edge.controls import checked_pairs
 from sr_edge.errors import CalibrationError
+from sr_edge.frames import Batch
 
 SAMPLES = 4096
 """The number of output positions of each layer over all patches; four times that of the search, to fit weights."""

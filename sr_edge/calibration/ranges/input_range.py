@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.load import picture_input
 from sr_edge.calibration.graph.probe import InstrumentedGraph
 from sr_edge.calibration.ranges.unsigned import INPUT_RANGES
+from sr_edge.frames import Batch
 
 CLEARLY_DB = 6.0
 """By how much the output must be closer to the input at another range; without biases a network is the same at all."""

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.im2col import Layer, quantizable_layers
 from sr_edge.calibration.graph.probe import Feeds
 from sr_edge.calibration.result.calibration import Calibration
@@ -29,6 +28,7 @@ from sr_edge.calibration.result.timings import Timings, counted_savings
 from sr_edge.calibration.selection.whole_graphs import with_int8
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
+from sr_edge.frames import Batch
 from sr_edge.runtimes import availability, describe_machine
 from sr_edge.spec import Precision
 

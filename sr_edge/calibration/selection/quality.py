@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.calibration.data.patch import Batch, HeldOut
+from sr_edge.calibration.data.patch import HeldOut
 from sr_edge.controls import Controls, checked_pairs
 from sr_edge.errors import CalibrationError
+from sr_edge.frames import Batch
 from sr_edge.metrics import cost_of_noise_db, fidelity
 from sr_edge.spec import Control
 
@@ -42,8 +43,6 @@ SSIM_PER_DB = 0.2
 
 COLOR_SHIFT_PER_DB = 10.0 / 255.0
 """A change of a channel's mean by half an 8-bit level counts as 0.05 dB; in flat areas it is visible as a tint."""
-
-Plane = npt.NDArray[np.float64]
 
 
 def best_known_db(scale: int) -> float:
@@ -184,12 +183,12 @@ def _mean_power(pairs: Sequence[tuple[Batch, Batch]]) -> float:
     return float(np.mean(squares, axis=0).max())
 
 
-def luma(batch_nchw: Batch) -> Plane:
+def luma(batch_nchw: Batch) -> npt.NDArray[np.float64]:
     """(height, width) The luma in [0, 1] of one image, whose alpha is ignored, clipped as in an image file."""
     return _planes(batch_nchw)[0]
 
 
-def _planes(batch_nchw: Batch) -> tuple[Plane, ...]:
+def _planes(batch_nchw: Batch) -> tuple[npt.NDArray[np.float64], ...]:
     """Luma, and alpha if there is one."""
     channels = np.clip(batch_nchw[0].astype(np.float64), 0.0, 1.0)
     return (channels[0],) if len(channels) == 1 else (np.tensordot(_LUMA, channels[:3], axes=1), *channels[3:])

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
 from sr_edge.camera.file.probe import VideoProbe
 from sr_edge.camera.file.settings import VideoCodec, VideoSettings
+from sr_edge.camera.media.codecs import CodecKind, supported_codecs, video_codec
 from sr_edge.camera.media.conversion import YUV_COLOUR
+from sr_edge.camera.media.encoder_settings import encodable_format, encoder_time_base, rate_control, require_opens
 from sr_edge.camera.media.frame import Chroma, Colour, PixelFormat
 from sr_edge.camera.media.orientation import Matrix
-from sr_edge.errors import UsageError
+from sr_edge.errors import StreamError, UsageError
 
 MAX_THREADS = 16
 _CPUINFO = Path("/proc/cpuinfo")
@@ -62,6 +65,9 @@ _CONTAINERS: Mapping[str, tuple[str, tuple[VideoCodec, ...]]] = {
 """FFmpeg's container format for a file suffix, and the codecs that it can contain, in the order of preference."""
 
 SUFFIXES = tuple(_CONTAINERS)
+SEGMENT_CONTAINER = "mp4"
+"""FFmpeg's name of the container format of the segments."""
+_COMMON_CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4")
 
 _X264_FRAME_PACKING = {"left_right": 3, "top_bottom": 4}
 """x264's numbers of the arrangements of two views, by Matroska's names."""
@@ -110,7 +116,8 @@ class VideoFileEncoding:
     @property
     def codec_tag(self) -> str | None:
         """The tag that Apple's players require for H.265; None keeps FFmpeg's default."""
-        return "hvc1" if self.encoder == "libx265" and self.container in ("mp4", "mov") else None
+        is_hevc = av.Codec(self.encoder, "w").canonical_name == "hevc"
+        return "hvc1" if is_hevc and self.container in ("mp4", "mov") else None
 
 
 def container_of(target: Path) -> str:
@@ -142,6 +149,7 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
 
     Raises:
         UsageError: The container, codec, quality, pixel format and size cannot be combined.
+        StreamError: An encoder that was chosen by name does not open, or lacks an option.
     """
     container = container_of(target)
     if probe.display_matrix is not None and not can_write_rotation():
@@ -152,8 +160,11 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
             remedy=f"install a newer version: pip install '{_PYAV_WITH_DISPLAY_MATRIX}'",
         )
     width, height = scale * probe.width, scale * probe.height
+    requested = settings.codec
+    if requested is not None and not isinstance(requested, VideoCodec):
+        return _named_encoding(probe, target, (width, height), settings, requested)
     pixel_format = settings.pixel_format or _default_format(probe.format, width, height)
-    codec = _codec_for(target, pixel_format, settings)
+    codec = _codec_for(target, pixel_format, requested, is_format_chosen=settings.pixel_format is not None)
     encoder = _ENCODERS[codec]
     crf = encoder.default_crf if settings.crf is None else settings.crf
     if not 0 <= crf <= encoder.max_crf:
@@ -164,10 +175,26 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
             remedy=f"give a number from 0 (best) to {encoder.max_crf}",
         )
     _require_size(target, codec, encoder, pixel_format, width, height)
+    options = {**encoder.options, **_library_options(codec, probe), "crf": str(crf), **settings.encoder_options}
+    if settings.encoder_options:
+        require_opens(encoder.name, pixel_format, (width, height), options, str(target))
+    return _encoding(probe, container, (width, height), encoder.name, options, pixel_format)
+
+
+def _encoding(
+    probe: VideoProbe,
+    container: str,
+    size: tuple[int, int],
+    encoder: str,
+    options: Mapping[str, str],
+    pixel_format: PixelFormat,
+) -> VideoFileEncoding:
+    """The encoding by this encoder, with the colour, times and orientation of the source."""
+    width, height = size
     return VideoFileEncoding(
-        encoder=encoder.name,
+        encoder=encoder,
         container=container,
-        options={**encoder.options, **_library_options(codec, probe), "crf": str(crf)},
+        options=options,
         threads=min(os.cpu_count() or 1, MAX_THREADS),
         width=width,
         height=height,
@@ -176,8 +203,52 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
         time_base=probe.time_base,
         frame_rate=probe.frame_rate.limit_denominator(1001),
         sample_aspect_ratio=probe.sample_aspect_ratio,
-        display_matrix=_scaled_matrix(probe.display_matrix, scale),
+        display_matrix=_scaled_matrix(probe.display_matrix, width // probe.width),
     )
+
+
+def _named_encoding(
+    probe: VideoProbe, target: Path, size: tuple[int, int], settings: VideoSettings, name: str
+) -> VideoFileEncoding:
+    """The encoding by an encoder that the user chose by FFmpeg's name. It is tried first, and nothing replaces it."""
+    try:
+        encoder = video_codec(name, CodecKind.ENCODER, str(target))
+    except StreamError as error:
+        raise UsageError(
+            f"{name!r} is neither one of the codecs {', '.join(VideoCodec)} nor a video encoder of this FFmpeg",
+            found=name,
+            wanted=_values(VideoCodec),
+            remedy=error.remedy,
+        ) from None
+    _require_storable(target, encoder)
+    if encoder_time_base(name, probe.time_base) != probe.time_base:
+        raise UsageError(
+            f"the encoder {name} cannot keep the timestamps of {probe.path}, which are in units of {probe.time_base} s",
+            found=probe.time_base,
+            wanted=encoder_time_base(name, probe.time_base),
+            remedy="choose another encoder",
+        )
+    (width, height), source = size, _default_format(probe.format, *size)
+    pixel_format = encodable_format(source, width, height, name, str(target), settings.pixel_format)
+    options = {**({} if settings.crf is None else {"crf": str(settings.crf)}), **settings.encoder_options}
+    options |= rate_control(name, options, width, height, probe.frame_rate)
+    colour = YUV_COLOUR if probe.format.is_rgb else probe.colour
+    require_opens(name, pixel_format, size, options, str(target), colour.range)
+    return _encoding(probe, container_of(target), size, name, options, pixel_format)
+
+
+def _require_storable(target: Path, encoder: Any) -> None:
+    """Raises UsageError if the file or its segments cannot store what an encoder, an object of PyAV, encodes."""
+    codec = encoder.canonical_name
+    for container, files in ((container_of(target), f"{target.suffix} files"), (SEGMENT_CONTAINER, "MP4 segments")):
+        storable = supported_codecs(container)
+        if codec not in storable:
+            raise UsageError(
+                f"the {codec} video of the encoder {encoder.name} cannot be written to {files}",
+                found=codec,
+                wanted=tuple(name for name in _COMMON_CODECS if name in storable),
+                remedy=f"choose an encoder of {', '.join(name for name in _COMMON_CODECS if name in storable)}",
+            )
 
 
 def _default_format(source: PixelFormat, width: int, height: int) -> PixelFormat:
@@ -214,9 +285,10 @@ def can_write_rotation() -> bool:
     return hasattr(av.VideoStream, "set_display_matrix")
 
 
-def _codec_for(target: Path, pixel_format: PixelFormat, settings: VideoSettings) -> VideoCodec:
+def _codec_for(
+    target: Path, pixel_format: PixelFormat, requested: VideoCodec | None, is_format_chosen: bool
+) -> VideoCodec:
     _, supported = _CONTAINERS[target.suffix.lower()]
-    requested = settings.codec
     if requested is not None and requested not in supported:
         raise UsageError(
             f"{requested} video cannot be written to {target.suffix} files",
@@ -227,7 +299,7 @@ def _codec_for(target: Path, pixel_format: PixelFormat, settings: VideoSettings)
     capable = [
         codec for codec in _by_preference(supported, pixel_format) if pixel_format.value in _pixel_formats_of(codec)
     ]
-    if settings.pixel_format is not None:
+    if is_format_chosen:
         _require_encodable(target, pixel_format, (requested,) if requested else supported)
     if not capable:
         raise UsageError(

@@ -9,7 +9,7 @@ out.mp4.segments/
   lock                        locked while a process is working on the video
 
 A power failure, a full disk or another program can damage any of these files. Each .json file contains a digest of its
-content, and that of a segment the digest of its video. A segment that does not match is made anew, alone: segment n
+content, and that of a segment the digest of its video. Only a segment that does not match is written again: segment n
 always contains the same frames.
 """
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,11 +28,11 @@ from typing import Any
 import av
 
 from sr_edge.bundle import sha256_of
-from sr_edge.camera.file.encoding import VideoFileEncoding
+from sr_edge.camera.file.encoding import SEGMENT_CONTAINER, VideoFileEncoding
 from sr_edge.camera.file.reader import ReadSummary
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted
-from sr_edge.camera.media.encoder_settings import scheduling_kept
+from sr_edge.camera.media.encoder_settings import open_encoder
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.errors import StreamError, UsageError
@@ -115,7 +114,7 @@ class Segments:
             return None
         summary = ReadSummary.parse(_read_json(file))
         if summary is None:
-            self._on_event(f"{file} is damaged, and is made anew")
+            self._on_event(f"{file} is damaged, and is written again")
         return summary if summary is not None and summary.frames == self.frames else None
 
     def write(self, number: int, frames: Iterator[VideoFrame], encoding: VideoFileEncoding) -> None:
@@ -150,11 +149,11 @@ class Segments:
             number, file = int(record_file.stem), record_file.with_suffix(".mp4")
             record = _read_json(record_file)
             if not _is_segment_record(record):
-                self._on_event(f"{record_file} is damaged; its frames are made anew")
+                self._on_event(f"{record_file} is damaged; its frames are upscaled again")
             elif not file.is_file():
-                self._on_event(f"{file} is missing; its frames are made anew")
+                self._on_event(f"{file} is missing; its frames are upscaled again")
             elif sha256_of(file) != record["sha256"]:
-                self._on_event(f"{file} is damaged; its frames are made anew")
+                self._on_event(f"{file} is damaged; its frames are upscaled again")
             else:
                 yield number, Segment(file, tuple(record["pts"]), record["reorder_depth"])
 
@@ -252,7 +251,7 @@ def _prepare(folder: Path, target: Path, fingerprint: Fingerprint, on_event: Cal
     if has_segments and usable is None:
         is_old = (folder / _PLAN_OF_LAYOUT_1).exists() or (isinstance(plan, dict) and plan.get("layout") != _LAYOUT)
         reason = "it was left by another version of sr-edge" if is_old else f"{file} is missing or damaged"
-        on_event(f"the unfinished work in {folder} is not used, because {reason}; all frames are made anew")
+        on_event(f"the unfinished work in {folder} is not used, because {reason}; all frames are upscaled again")
     if not has_segments or usable is None:
         _clear(folder)
         _write_json(file, {"layout": _LAYOUT, "fingerprint": dict(fingerprint)})
@@ -328,7 +327,7 @@ def _encode(
     encoded_pts: list[int] = []
     timescale = str(encoding.time_base.denominator)
     options = {"fflags": "+bitexact", "video_track_timescale": timescale, "movie_timescale": timescale}
-    with av.open(f"file:{path}", "w", format="mp4", options=options) as container:
+    with av.open(f"file:{path}", "w", format=SEGMENT_CONTAINER, options=options) as container:
         stream = _add_video_stream(container, encoding, segment_frames)
 
         def encode(av_frame: av.VideoFrame | None) -> None:
@@ -375,12 +374,9 @@ def _add_video_stream(container: Any, encoding: VideoFileEncoding, segment_frame
     context.thread_count, context.gop_size = encoding.threads, segment_frames
     context.color_range, context.colorspace = int(encoding.colour.range), encoding.colour.matrix
     context.color_primaries, context.color_trc = encoding.colour.primaries, encoding.colour.transfer
-    if encoding.encoder == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr without asking FFmpeg
     if encoding.sample_aspect_ratio is not None:
         context.sample_aspect_ratio = encoding.sample_aspect_ratio
     if encoding.display_matrix is not None:
         stream.set_display_matrix(encoding.display_matrix)
-    with scheduling_kept():
-        context.open()
+    open_encoder(context)
     return stream

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from sr_edge.camera.media.frame import PixelFormat
@@ -109,22 +110,28 @@ class VideoSettings:
     """How a video file is upscaled.
 
     Attributes:
-        codec: None selects a codec by the container and the bit depth.
-        crf: Constant rate factor of the codec, lower is better; None selects a value at which losses are hard to see.
+        codec: A codec, or FFmpeg's name of an encoder such as h264_nvenc, which is used as it is or refused; None
+            selects a codec by the container and the bit depth.
+        crf: Constant rate factor of the codec, lower is better; None selects a value at which losses are hard to see,
+            or a bit rate for an encoder without a known one.
         pixel_format: Of the encoded frames; None keeps that of the source, except that RGB becomes 4:2:0.
         is_deinterlaced: Whether the frames are deinterlaced before they are upscaled.
         frames: The frames to upscale.
         copied_streams: Which streams are copied in addition to the video.
         resume: Whether to continue an interrupted run that had the same settings.
+        encoder_options: FFmpeg's options of the encoder, which override the defaults.
     """
 
-    codec: VideoCodec | None = None
+    codec: VideoCodec | str | None = None
     crf: int | None = None
     pixel_format: PixelFormat | None = None
     is_deinterlaced: bool = False
     frames: FrameRange = ALL_FRAMES
     copied_streams: StreamSelection = StreamSelection.ALL
     resume: bool = True
+    encoder_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        take_names(self, codec=VideoCodec, pixel_format=PixelFormat, copied_streams=StreamSelection)
+        if self.codec in [codec.value for codec in VideoCodec]:
+            take_names(self, codec=VideoCodec)
+        take_names(self, pixel_format=PixelFormat, copied_streams=StreamSelection)

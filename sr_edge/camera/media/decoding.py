@@ -51,7 +51,7 @@ class StrictDecoder:
             of the last packets can hide itself and the intact pictures beside it.
     """
 
-    def __init__(self, stream: Any, is_parallel: bool, joins_midway: bool = False) -> None:
+    def __init__(self, stream: Any, is_parallel: bool, joins_midway: bool = False, decoder: Any = None) -> None:
         """Configures the decoder; no packet may have been decoded yet.
 
         Args:
@@ -59,8 +59,9 @@ class StrictDecoder:
             is_parallel: Whether several pictures may be decoded at a time, which delays each of them.
             joins_midway: Whether the stream began earlier, as that of a camera: pictures whose references were sent
                 before are left out, but not counted.
+            decoder: A codec context that decodes in place of the stream's own; None uses that.
         """
-        context = stream.codec_context
+        context = self._context = decoder or stream.codec_context
         self._is_strict = context.codec.intra_only or context.name in _CODED_ALONE
         self._conceals = context.name in _CONCEALING
         self._counts_marks = not joins_midway
@@ -68,7 +69,7 @@ class StrictDecoder:
         self._follows_incomplete = False
         context.options = {**context.options, **(_STRICT if self._is_strict else _WITH_MISSING_REFERENCES)}
         # Decoding slices in parallel hides damage from all decoders of codecs that refer to other pictures.
-        stream.thread_type = "SLICE" if self._is_strict else "AUTO" if is_parallel else "NONE"
+        context.thread_type = "SLICE" if self._is_strict else "AUTO" if is_parallel else "NONE"
         self.damaged = 0
         self.failed_in_a_row = 0
         self.is_end_incomplete = False
@@ -83,7 +84,7 @@ class StrictDecoder:
         """
         self._find_suspect(packet)
         try:
-            av_frames = packet.decode()
+            av_frames = self._context.decode(packet)
         except av.error.InvalidDataError:
             self.damaged += 1
             self.failed_in_a_row += 1

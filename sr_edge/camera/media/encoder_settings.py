@@ -6,19 +6,41 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 
+from sr_edge.camera.media.codecs import CodecKind, CodecTrial, is_hardware, require_works, video_codec
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
-from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import ColourRange, PixelFormat, VideoFrame
 from sr_edge.errors import StreamError
 
 _MAX_EDGE_PX = {"libx264": 16_384, "libx265": 16_384, "mpeg4": 8_191, "mjpeg": 65_535}
 _PLANAR = {PixelFormat.NV12: PixelFormat.I420, PixelFormat.P010: PixelFormat.I420_10}
-_RGB_AS = {PixelFormat.RGB: PixelFormat.I420, PixelFormat.RGB_16: PixelFormat.I420_10}
-_GRAY_AS = {PixelFormat.GRAY: PixelFormat.I420, PixelFormat.GRAY_10: PixelFormat.I420_10}
+_INTERLEAVED = {planar: interleaved for interleaved, planar in _PLANAR.items()}
+_AS_420 = {
+    PixelFormat.RGB: PixelFormat.I420,
+    PixelFormat.RGB_16: PixelFormat.I420_10,
+    PixelFormat.GRAY: PixelFormat.I420,
+    PixelFormat.GRAY_10: PixelFormat.I420_10,
+}
+_QUALITY = {
+    "libx264": {"crf": "18"},
+    "libx265": {"crf": "18"},
+    "libsvtav1": {"crf": "25"},
+    "libaom-av1": {"crf": "25", "b": "0"},
+    "libvpx-vp9": {"crf": "24", "b": "0"},
+}
+"""Constant rate factors at which losses are hard to see."""
+_RATE_CONTROLS = {"b", "crf", "cq", "qp", "q", "qscale", "global_quality", "rc", "rc_mode", "maxrate", "qmin", "qmax"}
+"""Options that set the quality, by the names of FFmpeg's encoders."""
+_BITS_PER_PIXEL, _BITS_PER_INTRA_PIXEL = Fraction(1, 5), Fraction(2)
+"""About twice what H.264 needs for a difference that is hard to see, for encoders of less efficiency."""
+_MPEG4_MAX_DENOMINATOR = 65_535
+_MPEG4_TIME_BASE = Fraction(1, 60_000)
+"""24, 25, 30, 50 and 60 frames/s, and 30000/1001, are whole numbers of units."""
 _THREADS = Path("/proc/self/task")
 
 
@@ -33,8 +55,9 @@ def encodable_format(
 ) -> PixelFormat:
     """The pixel format in which `codec` encodes such frames.
 
-    Unless one is requested, that is the frames' own where the encoder supports it, else the planar format of the same
-    samples; RGB and gray become 4:2:0.
+    Unless one is requested, that is the frames' own where the encoder supports it, else the planar or interleaved
+    format of the same samples; RGB and gray become 4:2:0. An encoder of V4L2 declares no format before it is open, and
+    receives planar frames then.
 
     Args:
         pixel_format: the format of the frames.
@@ -53,12 +76,14 @@ def encodable_format(
 
 
 def _supported_format(pixel_format: PixelFormat, codec: str, name: str, requested: PixelFormat | None) -> PixelFormat:
-    with stream_errors(name):
-        supported = {video_format.name for video_format in av.Codec(codec, "w").video_formats or ()}
+    declared = video_codec(codec, CodecKind.ENCODER, name).video_formats
+    supported = {video_format.name for video_format in declared or ()}
     if requested is not None:
-        return _require_supported(requested, supported, codec, name)
-    replacements = (_PLANAR.get(pixel_format), _RGB_AS.get(pixel_format), _GRAY_AS.get(pixel_format))
-    for candidate in (pixel_format, *replacements):
+        return requested if declared is None or not supported else _require_supported(requested, supported, codec, name)
+    subsampled = _AS_420.get(pixel_format, pixel_format)
+    if not supported:
+        return _PLANAR.get(subsampled, subsampled)
+    for candidate in (pixel_format, _PLANAR.get(pixel_format), subsampled, _INTERLEAVED.get(subsampled)):
         if candidate is not None and candidate.value in supported:
             return candidate
     raise StreamError(
@@ -102,6 +127,78 @@ def _require_size(width: int, height: int, pixel_format: PixelFormat, codec: str
         )
 
 
+def require_opens(
+    codec: str,
+    pixel_format: PixelFormat,
+    size: tuple[int, int],
+    options: Mapping[str, str],
+    name: str,
+    color_range: ColourRange = ColourRange.UNSPECIFIED,
+) -> None:
+    """Checks before the work whether an encoder opens for such frames.
+
+    An encoder of the hardware also encodes a few black frames, in a process of its own, which takes up to a second.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        pixel_format: the format of the encoded frames.
+        size: the width and height of the frames, in pixels.
+        options: the options of the encoder.
+        name: the name of the sink, for messages.
+        color_range: the range of the frames.
+
+    Raises:
+        StreamError: the encoder does not open, or lacks one of the options.
+    """
+    trial = CodecTrial(codec, CodecKind.ENCODER, pixel_format.value, *size, options, int(color_range))
+    if is_hardware(video_codec(codec, CodecKind.ENCODER, name)):
+        require_works(trial, name)
+        return
+    with stream_errors(f"{name}: the encoder {codec}"):
+        context: Any = av.CodecContext.create(codec, "w")
+        (context.width, context.height), context.pix_fmt = size, pixel_format.value
+        context.color_range = int(color_range)
+        context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
+        context.options = dict(options)
+        try:
+            open_encoder(context)
+        except av.error.FFmpegError:
+            require_works(trial, name)  # fails as well, and names the reason in FFmpeg's words
+            raise
+    require_no_unused_options(context.options, codec, name)
+
+
+def encoder_time_base(codec: str, time_base: Fraction) -> Fraction:
+    """The time base of an encoder for frames with this one: the same, unless MPEG-4 cannot express it."""
+    is_mpeg4 = av.Codec(codec, "w").canonical_name == "mpeg4"
+    return _MPEG4_TIME_BASE if is_mpeg4 and time_base.denominator > _MPEG4_MAX_DENOMINATOR else time_base
+
+
+def rate_control(codec: str, options: Mapping[str, str], width: int, height: int, rate: Fraction) -> dict[str, str]:
+    """The options that set the quality of an encoder where the user's do not.
+
+    Encoders without a constant rate factor, such as those of the hardware, get a bit rate for the size and the frame
+    rate: that which FFmpeg assumes otherwise, 200 kbit/s, suits no large frame.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        options: the options that are set already.
+        width: the width of the frames, in pixels.
+        height: the height of the frames, in pixels.
+        rate: nominal frames per second.
+
+    Returns:
+        The options to add; empty for a lossless encoder, and if the quality is set.
+    """
+    properties = av.Codec(codec, "w")
+    if _RATE_CONTROLS & set(options) or (properties.lossless and not properties.lossy):
+        return {}
+    if codec in _QUALITY:
+        return dict(_QUALITY[codec])
+    bits = _BITS_PER_INTRA_PIXEL if properties.intra_only else _BITS_PER_PIXEL
+    return {"b": str(round(bits * width * height * rate))}
+
+
 def require_no_unused_options(unused: Mapping[str, str], codec: str, name: str) -> None:
     """Raises StreamError if the encoder left options unused, which FFmpeg itself passes over in silence."""
     if unused:
@@ -110,6 +207,14 @@ def require_no_unused_options(unused: Mapping[str, str], codec: str, name: str) 
             found=sorted(unused),
             remedy="check its name, or leave it out",
         )
+
+
+def open_encoder(context: Any) -> None:
+    """Opens the codec context of an encoder, without what SVT-AV1 does to the process: see `scheduling_kept`."""
+    if context.name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr without asking FFmpeg
+    with scheduling_kept():
+        context.open()
 
 
 @contextmanager

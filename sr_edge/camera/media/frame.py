@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sr_edge.errors import FrameError
 from sr_edge.spec import member_of, take_names
+from sr_edge.upscaler.reuse import FrameReuse
 
 Plane = npt.NDArray[np.unsignedinteger[Any]]
 """(rows, columns), or (rows, columns, components) if the components are interleaved. Rows may have a stride."""
@@ -141,6 +142,9 @@ class VideoFrame:
         captured_ns: when the frame was complete in this process, by `time.monotonic_ns`; 0 means when it reached the
             pipeline.
         sequence: the number of the frame in its source, from 0; a gap is a frame that was lost or dropped.
+        captured_utc_ns: when the frame was captured by the clock of its camera, in nanoseconds since 1970 UTC; 0 if the
+            camera does not say.
+        reuse: of an upscaled frame, which tiles were not computed because they did not change; else None.
 
     Raises:
         FrameError: the planes do not match the pixel format, or there is no pixel.
@@ -153,6 +157,8 @@ class VideoFrame:
     time_base: Fraction = Fraction(1, 90_000)
     captured_ns: int = 0
     sequence: int = 0
+    captured_utc_ns: int = 0
+    reuse: FrameReuse | None = None
 
     def __post_init__(self) -> None:
         take_names(self, format=PixelFormat)

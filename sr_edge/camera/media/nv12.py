@@ -6,7 +6,8 @@ import numpy as np
 
 from sr_edge.camera.media.conversion import assumed_matrix
 from sr_edge.camera.media.frame import ColourRange, PixelFormat, Plane, VideoFrame
-from sr_edge.spec import Nv12Colour, TileSpec
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.spec import TileSpec
 
 _MATRICES = {1: "bt709", 5: "bt601", 6: "bt601"}
 """By the matrix coefficients of ITU-T H.273."""

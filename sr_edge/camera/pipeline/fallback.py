@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from sr_edge.errors import UsageError
 
+_SMOOTHING = 0.2
+
 
 @dataclass(frozen=True)
 class FallbackTiming:
@@ -27,11 +29,38 @@ class FallbackTiming:
     stable_s: float = 30.0
 
 
+class FrameCost:
+    """What a frame costs in the model: a part for each frame and one for each tile that is computed, both measured.
+
+    Threads replace its two values by single assignments: at worst one observation is lost.
+    """
+
+    def __init__(self) -> None:
+        self._frame_ms = 0.0
+        self._tile_ms: float | None = None
+
+    def observe(self, computed: int, infer_ms: float) -> None:
+        """Records a frame of which `computed` tiles were computed."""
+        if computed == 0:
+            self._frame_ms += _SMOOTHING * (infer_ms - self._frame_ms)
+            return
+        tile_ms = max(0.0, infer_ms - self._frame_ms) / computed
+        self._tile_ms = tile_ms if self._tile_ms is None else self._tile_ms + _SMOOTHING * (tile_ms - self._tile_ms)
+
+    def predict_ms(self, computed: int) -> float | None:
+        """The duration of `infer` for a frame with so many tiles to compute; None before the first observation."""
+        return None if self._tile_ms is None else self._frame_ms + computed * self._tile_ms
+
+
 class FallbackController:
     """Chooses between the model and its fallback by the latencies of their frames.
 
     One thread calls the methods. Others may read `uses_fallback`, a plain attribute, without a lock.
-    Each time the model is too slow again soon after its return, the time until the next attempt doubles.
+    Each time the model is too slow again soon after its return, the time until the next attempt doubles; it ends early
+    once the model would be in time because few tiles of the frames have changed.
+
+    A single expensive frame, such as the first one after a scene cut, does not lead to the fallback: it is what makes
+    the frames after it cheap.
     """
 
     def __init__(
@@ -64,12 +93,21 @@ class FallbackController:
         self.uses_fallback = False
         self.switches = 0
 
-    def observe(self, latency_ms: float, by_fallback: bool, now_s: float) -> None:
-        """Records a frame that was written at `now_s`, by any clock that only increases."""
+    def observe(self, latency_ms: float, by_fallback: bool, now_s: float, model_ms: float | None = None) -> None:
+        """Records a frame that was written.
+
+        Args:
+            latency_ms: its latency.
+            by_fallback: whether the fallback upscaled it.
+            now_s: when it was written, by any clock that only increases.
+            model_ms: for a frame of the fallback, how long the model would have taken; None if that is not known.
+        """
         if by_fallback is not self.uses_fallback:
             return  # the frame was started before the last switch
         if self.uses_fallback:
-            if now_s - self._switched_s >= self._retry_s:
+            waited_s = now_s - self._switched_s
+            is_in_time = model_ms is not None and latency_ms + model_ms <= self._max_latency_ms
+            if waited_s >= self._retry_s or (is_in_time and waited_s >= self._timing.first_retry_s):
                 self._switch_to_model(now_s)
             return
         self._recent.append((now_s, latency_ms > self._max_latency_ms))

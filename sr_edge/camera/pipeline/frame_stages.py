@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sr_edge.camera.media.frame import VideoFrame
-from sr_edge.camera.pipeline.fallback import FallbackController
+from sr_edge.camera.pipeline.fallback import FallbackController, FrameCost
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, FrameUpscaler
 from sr_edge.camera.pipeline.options import LoopOptions
-from sr_edge.camera.pipeline.statistics import BICUBIC, FALLBACK, MODEL, StreamStatistics
+from sr_edge.camera.pipeline.statistics import BICUBIC, FALLBACK, INFER, MODEL, StreamStatistics
 from sr_edge.camera.pipeline.watchdog import Watchdog
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
+from sr_edge.upscaler.reuse import FrameReuse
+
+_PREDICTION_INTERVAL_NS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ class FrameStages:
         self._has_result = False
         self._last_failure: Exception | None = None
         self._controller: FallbackController | None = None
+        self._cost = FrameCost()
+        # What the model would take for a recent frame of the fallback, and when that was predicted. Both are replaced
+        # by single assignments, at worst by two workers that predict at once.
+        self._predicted_ms: float | None = None
+        self._predicted_ns = 0
+        self._obstacle = ""
         # When each worker's frame entered the model, by thread. A thread writes only its own key: no lock is needed.
         self._in_model_since_ns: dict[int, int] = {}
         fallback = options.fallback
@@ -119,9 +128,31 @@ class FrameStages:
             kind = self._kind_of(upscaler)
             with self._timed("prepare" if kind == MODEL else None):
                 prepared = upscaler.prepare(like)
-            with self._timed("infer" if kind == MODEL else kind), self._in_engine(upscaler):
-                return InferredFrame(like, upscaler.infer(prepared), upscaler)
+            started_ns = self._clock()
+            with self._timed(INFER if kind == MODEL else kind), self._in_engine(upscaler):
+                upscaled = upscaler.infer(prepared)
+            if kind == MODEL and upscaled.reuse is not None:
+                self._record_reuse(upscaled.reuse, (self._clock() - started_ns) / 1e6)
+            if kind == FALLBACK:
+                self._predict(like)
+            return InferredFrame(like, upscaled, upscaler)
         return None
+
+    def _record_reuse(self, reuse: FrameReuse, infer_ms: float) -> None:
+        self._statistics.record_reuse(reuse)
+        self._cost.observe(reuse.tiles - len(reuse.reused), infer_ms)
+        obstacle, self._obstacle = self._obstacle, reuse.statistics.obstacle
+        if self._obstacle and self._obstacle != obstacle:
+            self._options.event_log.record(f"no tiles are reused: {self._obstacle} (--reuse-memory)")
+
+    def _predict(self, frame: VideoFrame) -> None:
+        """Predicts, twice a second, what the model would take for a frame of the fallback."""
+        now_ns = self._clock()
+        if now_ns - self._predicted_ns < _PREDICTION_INTERVAL_NS:
+            return
+        changed = self._model.count_changed(frame)
+        self._predicted_ns = now_ns
+        self._predicted_ms = None if changed is None else self._cost.predict_ms(changed)
 
     def _region_of(self, frame: VideoFrame) -> VideoFrame:
         region = self._options.region
@@ -174,7 +205,8 @@ class FrameStages:
         latency_ms = (now_ns - result.frame.captured_ns) / 1e6
         self._statistics.record_output(latency_ms, self._kind_of(result.upscaler))
         if self._controller is not None and result.upscaler is not self._bicubic:
-            self._controller.observe(latency_ms, result.upscaler is self._options.fallback, now_ns / 1e9)
+            is_fallback = result.upscaler is self._options.fallback
+            self._controller.observe(latency_ms, is_fallback, now_ns / 1e9, self._predicted_ms)
 
     def check_latency(self) -> None:
         """Checks how long the frames in the model have been there. Called by the consumer's thread, every second."""
@@ -185,6 +217,7 @@ class FrameStages:
                 self._controller.observe_waiting((now_ns - since_ns) / 1e6, now_ns / 1e9)
 
     def _on_switch(self, text: str) -> None:
+        self._predicted_ms, self._predicted_ns = None, 0
         self._options.event_log.record(text)
         self._statistics.increment("fallback_switches")
         self.wake()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import Protocol
 
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
@@ -12,9 +14,12 @@ from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.camera.media.nv12 import nv12_obstacle, nv12_planes
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
+from sr_edge.nv12.frames import Nv12Frame
 from sr_edge.runtimes.session import Session, SessionSpec
 from sr_edge.spec import OnEvent, Precision
 from sr_edge.upscaler import Upscaler
+from sr_edge.upscaler.reuse import FrameReuse
+from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 
 class FrameUpscaler(Protocol):
@@ -38,6 +43,11 @@ class FrameUpscaler(Protocol):
         """The lock of the engine. Streams that share an upscaler share its lock."""
         ...
 
+    @property
+    def reuse(self) -> ReuseOptions:
+        """Which tiles are reused from frame to frame."""
+        ...
+
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         """Converts a frame to the input of `infer`."""
         ...
@@ -55,6 +65,17 @@ class FrameUpscaler(Protocol):
         """Converts the result to the pixel format and colour of `like`, the frame that `prepare` was given."""
         ...
 
+    def for_stream(self) -> FrameUpscaler:
+        """The upscaler for one more stream: the same engine and lock, and an own store of tiles to reuse."""
+        ...
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        """The number of tiles that `infer` would compute for a frame; None if that is not known beforehand.
+
+        Called without the lock, with a frame as `prepare` takes it.
+        """
+        ...
+
 
 class NetworkFrameUpscaler:
     """A network in an open session, which the caller owns and closes."""
@@ -65,6 +86,7 @@ class NetworkFrameUpscaler:
         concurrency: int = 1,
         overlap_px: int | None = None,
         controls: Controls | None = None,
+        reuse: ReuseOptions | str | float = EXACT,
         *,
         nv12_session: Session | None = None,
         on_event: OnEvent = ignore_event,
@@ -77,12 +99,13 @@ class NetworkFrameUpscaler:
                 session has the highest throughput, because the conversions overlap with inference.
             overlap_px: see `Upscaler`.
             controls: see `Upscaler`.
+            reuse: see `Upscaler`. Each stream reuses its own tiles, in the memory of these options for both sessions.
             nv12_session: a session over the graph of the same network that converts NV12 frames itself. It runs the
                 8-bit 4:2:0 frames with its matrix and range, and `session` all others.
             on_event: called once for each reason why frames do not run in the `nv12_session`.
 
         Raises:
-            UsageError: the concurrency is less than 1.
+            UsageError: the concurrency is less than 1, or there is no such mode of reuse.
         """
         if concurrency < 1:
             raise UsageError(
@@ -95,10 +118,23 @@ class NetworkFrameUpscaler:
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
         self.lock = FairLock(concurrency)
-        self._upscaler = Upscaler(session, overlap_px, controls)
-        self._nv12 = None if nv12_session is None else Upscaler(nv12_session, overlap_px, controls)
+        self.reuse = ReuseOptions.parse(reuse)
+        self._upscaler = Upscaler(session, overlap_px, controls, reuse=self.reuse)
+        self._nv12 = None if nv12_session is None else self._upscaler.with_session(nv12_session)
         self._on_event = on_event
         self._obstacles: set[str] = set()
+
+    def for_stream(self) -> NetworkFrameUpscaler:
+        stream = copy(self)
+        stream._upscaler = self._upscaler.with_own_reuse()
+        stream._nv12 = None if self._nv12 is None else stream._upscaler.with_session(self._nv12.session)
+        return stream
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        prepared = self.prepare(frame)
+        if self._nv12 is not None and prepared.format is PixelFormat.NV12:
+            return self._nv12.count_changed(Nv12Frame(*prepared.planes))
+        return self._upscaler.count_changed(prepared.planes[0])
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         if self._nv12 is not None and self._takes_nv12(frame, self._nv12.session.spec):
@@ -107,13 +143,18 @@ class NetworkFrameUpscaler:
         return frame.with_planes((rgb_from_frame(frame),), pixel_format, RGB_COLOUR)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
+        reuses: list[FrameReuse] = []
         if self._nv12 is not None and prepared.format is PixelFormat.NV12:
-            luma, chroma = nv12_planes(prepared)
-            return prepared.with_planes((self._nv12.upscale_nv12(luma, chroma),), PixelFormat.RGB, RGB_COLOUR)
-        return prepared.with_planes((self._upscaler.upscale(prepared.planes[0]),))
+            luma, chroma = prepared.planes
+            upscaled = self._nv12.upscale_nv12(luma, chroma, on_reuse=reuses.append)
+            prepared = prepared.with_planes((upscaled,), PixelFormat.RGB, RGB_COLOUR)
+        else:
+            upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append)
+            prepared = prepared.with_planes((upscaled,))
+        return replace(prepared, reuse=reuses[0] if reuses else None)
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
-        return frame_from_rgb(upscaled.planes[0], like)
+        return replace(frame_from_rgb(upscaled.planes[0], like), reuse=upscaled.reuse)
 
     def _takes_nv12(self, frame: VideoFrame, spec: SessionSpec) -> bool:
         """Whether the graph that converts NV12 frames takes this one; the first time, the event says why not."""
@@ -132,6 +173,7 @@ def frame_upscaler_for(
     session: Session,
     policy: Policy,
     controls: Controls | None = None,
+    reuse: ReuseOptions | str | float = EXACT,
     *,
     nv12_session: Session | None = None,
     on_event: OnEvent = ignore_event,
@@ -145,11 +187,14 @@ def frame_upscaler_for(
         session: An open session.
         policy: The drop policy of the stream.
         controls: Values of the network's controls.
+        reuse: Which tiles are reused, see `Upscaler`.
         nv12_session: As for `NetworkFrameUpscaler`.
         on_event: As for `NetworkFrameUpscaler`.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, concurrency, controls=controls, nv12_session=nv12_session, on_event=on_event)
+    return NetworkFrameUpscaler(
+        session, concurrency, controls=controls, reuse=reuse, nv12_session=nv12_session, on_event=on_event
+    )
 
 
 class BicubicFrameUpscaler:
@@ -171,6 +216,7 @@ class BicubicFrameUpscaler:
             )
         self.name = "bicubic"
         self.scale = scale
+        self.reuse = ReuseOptions()
         self.lock = FairLock(concurrency)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
@@ -181,3 +227,9 @@ class BicubicFrameUpscaler:
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         return upscaled
+
+    def for_stream(self) -> FrameUpscaler:
+        return self
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        return None

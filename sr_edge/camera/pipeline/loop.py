@@ -51,7 +51,8 @@ class Loop:
 
         Args:
             source: the source, which is closed at the end.
-            upscaler: the upscaler, which stays open; streams that share one share its engine fairly.
+            upscaler: the upscaler, which stays open; streams that share one share its engine fairly, and each reuses
+                its own tiles.
             options: the options of the stream; None means the defaults.
             clock: the monotonic clock of the frames' `captured_ns`, in nanoseconds.
 
@@ -68,7 +69,8 @@ class Loop:
         self._stopped = threading.Event()
         self._watchdog = Watchdog(options.stage_timeout_s)
         self._statistics = StreamStatistics()
-        self._stages = FrameStages(upscaler, options, self._statistics, self._watchdog, clock)
+        own_options = replace(options, fallback=options.fallback and options.fallback.for_stream())
+        self._stages = FrameStages(upscaler.for_stream(), own_options, self._statistics, self._watchdog, clock)
         self._input = InputQueue(policy, is_low_priority=self._stages.is_bicubic, clock=clock)
         self._workers = self._stages.concurrency + (1 if options.every == 1 else 2)
         # Results that wait are old when they are shown. Only `block`, which loses no frame, evens out bursts.

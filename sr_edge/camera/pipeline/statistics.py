@@ -6,15 +6,20 @@ import math
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics
 
 _MIN_MS = 0.01
 _GROWTH = 1.02
 _BUCKETS = 1200
 """From 0.01 ms in steps of 2 % to more than a day."""
 _RECENT_S = 2.0
+
+INFER = "infer"
+"""The stage in which the model upscales a frame."""
 
 MODEL, FALLBACK, BICUBIC = "model", "fallback", "bicubic"
 """What upscaled a frame: the model, the fallback while the model is too slow, or bicubic interpolation (`every`)."""
@@ -103,6 +108,10 @@ class StreamReport:
         events: the recorded events, oldest first.
         input_size: width and height of the frames, or of the region, that are upscaled; None before the first one.
         output_size: width and height of the upscaled frames; None before the first one.
+        reuse: tiles of the model's frames that were needed and reused, and their memory; None without reuse.
+        reused_share: the share of the tiles that were reused, over the whole stream.
+        recent_reused_share: the same over the last seconds.
+        recent_model_ms: mean duration of `infer` over the last seconds; None if the model upscaled no frame in them.
     """
 
     seconds: float
@@ -129,14 +138,19 @@ class StreamReport:
     events: tuple[str, ...] = field(default=())
     input_size: tuple[int, int] | None = None
     output_size: tuple[int, int] | None = None
+    reuse: ReuseStatistics | None = None
+    reused_share: float | None = None
+    recent_reused_share: float | None = None
+    recent_model_ms: float | None = None
 
     def __repr__(self) -> str:
         bicubic = self.bicubic_frames + self.fallback_frames
         model = f", {self.frames_out - bicubic} of them by the model" if bicubic else ""
         latency = f", latency {self.latency.p50_ms:.0f} ms (median)" if self.latency else ""
+        reused = f", {self.reused_share:.0%} of the tiles reused" if self.reused_share else ""
         return (
             f"<StreamReport {self.seconds:.1f} s: {self.frames_in} frames in, {self.frames_out} out{model} "
-            f"({self.fps_out:.1f} frames/s), {self.dropped} dropped, {self.failed} failed{latency}>"
+            f"({self.fps_out:.1f} frames/s), {self.dropped} dropped, {self.failed} failed{latency}{reused}>"
         )
 
 
@@ -159,6 +173,30 @@ class _Rate:
         return (self.count - count) / max(time.monotonic() - since_s, 1e-3)
 
 
+class _RecentRatio:
+    """The ratio of two sums, in all and over the last `_RECENT_S` to twice that."""
+
+    def __init__(self) -> None:
+        self.part: float = 0
+        self.whole = 0
+        self._added_s = time.monotonic()
+        self._window: tuple[float, float, int] = (self._added_s, 0.0, 0)
+        self._previous: tuple[float, float, int] = self._window
+
+    def add(self, part: float, whole: int) -> None:
+        self.part += part
+        self.whole += whole
+        now_s = self._added_s = time.monotonic()
+        if now_s - self._window[0] >= _RECENT_S:
+            self._previous, self._window = self._window, (now_s, self.part, self.whole)
+
+    def recent(self) -> float | None:
+        """The recent ratio; None without anything recent."""
+        _, part, whole = self._previous
+        is_over = time.monotonic() - self._added_s > 2 * _RECENT_S
+        return None if is_over or self.whole == whole else (self.part - part) / (self.whole - whole)
+
+
 class StreamStatistics:
     """Counters and histograms that all threads of a stream update."""
 
@@ -169,6 +207,8 @@ class StreamStatistics:
         self._latency = DurationHistogram()
         self._latencies: dict[str, DurationHistogram] = {}
         self._stages: dict[str, DurationHistogram] = {}
+        self._reuse: ReuseStatistics | None = None
+        self._reused_tiles, self._model_ms = _RecentRatio(), _RecentRatio()
         self._sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._counts = {"failed": 0, "fallback_frames": 0, "bicubic_frames": 0, "fallback_switches": 0}
 
@@ -186,6 +226,13 @@ class StreamStatistics:
             self._latency.add(latency_ms)
             self._latencies.setdefault(upscaler, DurationHistogram()).add(latency_ms)
 
+    def record_reuse(self, reuse: FrameReuse) -> None:
+        """Records how many tiles of a frame were needed and reused."""
+        with self._lock:
+            tiles = self._reused_tiles
+            tiles.add(len(reuse.reused), reuse.tiles)
+            self._reuse = replace(reuse.statistics, tiles=tiles.whole, reused=int(tiles.part))
+
     def record_sizes(self, input_size: tuple[int, int], output_size: tuple[int, int]) -> None:
         """Records width and height of a frame before and after upscaling."""
         self._sizes = (input_size, output_size)
@@ -194,6 +241,8 @@ class StreamStatistics:
         """Records how long a stage took for one frame."""
         with self._lock:
             self._stages.setdefault(name, DurationHistogram()).add(duration_ms)
+            if name == INFER:
+                self._model_ms.add(duration_ms, 1)
 
     def increment(self, counter: str) -> None:
         """Adds one to "failed", "fallback_frames", "bicubic_frames" or "fallback_switches"."""
@@ -240,6 +289,10 @@ class StreamStatistics:
                 events=events,
                 input_size=input_size,
                 output_size=output_size,
+                reuse=self._reuse,
+                reused_share=self._reuse.share if self._reuse else None,
+                recent_reused_share=self._reused_tiles.recent(),
+                recent_model_ms=self._model_ms.recent(),
             )
 
 

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 
 import anyio
@@ -28,7 +28,8 @@ from sr_edge.camera.preview.access import Access
 from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.camera.preview.frame_message import PreviewFrame
 from sr_edge.camera.preview.stream import PreviewStream
-from sr_edge.errors import StreamError
+from sr_edge.errors import StreamError, UsageError
+from sr_edge.spec import Control
 
 MAX_VIEWERS = 8
 MAX_ENGINES = 2
@@ -39,10 +40,14 @@ _REFUSED, _TRY_AGAIN_LATER, _NOT_TEXT, _MALFORMED = 4403, 1013, 1003, 1007
 """Close codes of the WebSocket: a private one, and registered ones (RFC 6455, section 7.4)."""
 _MAX_MESSAGE_BYTES = 4096
 """Pages send short requests only."""
+_SCRIPTS = ("page", "picture", "engines", "settings", "graphs")
 _ASSETS = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
-    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("page", "picture", "engines", "graphs")},
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "picture", "engines", "settings", "graphs")
+    },
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
@@ -65,6 +70,7 @@ class StreamInfo:
         policy: Which frames are dropped if they arrive too fast.
         engines: The engines that can be selected.
         recommended: The one of them that was measured to be the best here; None if none was measured.
+        controls: The scalar inputs of the network, which viewers can set.
     """
 
     source: str
@@ -73,6 +79,7 @@ class StreamInfo:
     policy: str
     engines: Sequence[EngineOption]
     recommended: EngineOption | None = None
+    controls: Sequence[Control] = ()
 
     @property
     def message(self) -> str:
@@ -85,6 +92,7 @@ class StreamInfo:
                 "policy": self.policy,
                 "engines": [option.label for option in self.engines],
                 "recommended": None if self.recommended is None else self.recommended.label,
+                "controls": [asdict(control) for control in self.controls],
             }
         )
 
@@ -220,6 +228,16 @@ class _Viewer:
                 self._snapshot_requested.set()
             elif request.get("request") == "engines":
                 self._request_engines(request)
+                self._answer(request)
+            elif request.get("request") == "controls":
+                self._request_controls(request)
+                self._answer(request)
+
+    def _answer(self, request: Mapping[str, object]) -> None:
+        """Sends the statistics soon, with the number of the request that they include."""
+        number = request.get("wish")
+        self._wish = number if isinstance(number, int) else self._wish
+        self._statistics_requested.set()
 
     def _request_engines(self, request: Mapping[str, object]) -> None:
         """Passes on which engines a page wishes for; a request that names none, or an unknown one, is ignored."""
@@ -228,9 +246,13 @@ class _Viewer:
         known = [option for option in options if option is not None]
         if len(known) == len(options) and 1 <= len(options) <= MAX_ENGINES:
             self._stream.request_engines(known)
-        number = request.get("wish")
-        self._wish = number if isinstance(number, int) else self._wish
-        self._statistics_requested.set()
+
+    def _request_controls(self, request: Mapping[str, object]) -> None:
+        """Sets what a page wishes for; values that the network refuses are ignored."""
+        values = request.get("controls")
+        if isinstance(values, dict):
+            with suppress(UsageError):
+                self._stream.set_controls(values)
 
     async def _receive_text(self) -> str | None:
         """The next message; None if the connection was closed, which it is after a binary message."""

@@ -12,8 +12,9 @@ from sr_edge.camera.flow.fair_lock import FairLock
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.preview.engines import EngineOption
-from sr_edge.controls import Controls
+from sr_edge.controls import Controls, control_values
 from sr_edge.runtimes import Session
+from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 OpenEngine = Callable[[EngineOption], Session]
 
@@ -57,27 +58,36 @@ def _always() -> bool:
 class SwitchableFrameUpscaler:
     """The frame upscaler of a preview: its engines can be changed, and it keeps a record of each frame.
 
-    `_lock` guards the current engines, the users of every engine and the records; it is never held while an engine is
-    opened, closed or run. `_switching` serialises `switch` and `close`, so that of several engines that are opened at
-    once none is lost unclosed.
+    `_lock` guards the current engines, the users of every engine, the settings of the network and the records; it is
+    never held while an engine is opened, closed or run. `_switching` serialises `switch` and `close`, so that of
+    several engines that are opened at once none is lost unclosed.
     """
 
-    def __init__(self, open_engine: OpenEngine, first: EngineOption, controls: Controls | None = None) -> None:
+    def __init__(
+        self,
+        open_engine: OpenEngine,
+        first: EngineOption,
+        controls: Controls | None = None,
+        reuse: ReuseOptions | str | float = EXACT,
+    ) -> None:
         """Opens the first engine.
 
         Args:
             open_engine: Opens the session of an engine; what it raises is raised here and by `switch`.
             first: The engine to start with.
             controls: Settings of the network.
+            reuse: Which tiles are reused, see `Upscaler`. Each engine reuses its own tiles.
         """
         self._open_engine = open_engine
-        self._controls = controls
+        self._controls = dict(controls or {})
+        self.reuse = ReuseOptions.parse(reuse)
         self._lock = threading.Lock()
         self._switching = threading.Lock()
         self._frames_in_engines = 0
         self._records: dict[int, FrameRecord] = {}
         self._current: tuple[_Engine, ...] = (self._opened(first),)
         self.lock = FairLock(1)
+        self.set_controls({})
 
     @property
     def options(self) -> tuple[EngineOption, ...]:
@@ -91,6 +101,30 @@ class SwitchableFrameUpscaler:
     @property
     def scale(self) -> int:
         return self._current[0].upscaler.scale
+
+    @property
+    def controls(self) -> dict[str, float]:
+        """The values of the network's controls."""
+        return dict(self._controls)
+
+    def set_controls(self, values: Controls) -> None:
+        """Sets values of the network's controls for the frames from the next one on; the others keep theirs.
+
+        Args:
+            values: By name of the control.
+
+        Raises:
+            UsageError: A name is unknown, or a value is no number or out of range; nothing is changed then.
+        """
+        with self._lock:
+            declared = self._current[0].session.spec.controls
+            self._controls = control_values(declared, {**self._controls, **values})
+            self._set_upscalers(self._current)
+
+    def _set_upscalers(self, engines: Sequence[_Engine]) -> None:
+        """Gives engines the settings of the network; called while holding `_lock`. A frame at work keeps its own."""
+        for engine in engines:
+            engine.upscaler = NetworkFrameUpscaler(engine.session, controls=self._controls, reuse=self.reuse)
 
     @property
     def is_busy(self) -> bool:
@@ -125,6 +159,7 @@ class SwitchableFrameUpscaler:
 
     def _replace(self, engines: Sequence[_Engine]) -> None:
         with self._lock:
+            self._set_upscalers(engines)  # whose settings were changed while they were loaded
             previous, self._current = self._current, tuple(engines)
             idle = [engine for engine in previous if engine not in self._current and engine.users == 0]
         # No frame can enter a replaced engine any more. If it still has users, the last of them closes it.
@@ -153,6 +188,13 @@ class SwitchableFrameUpscaler:
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         """Keeps the frame in RGB, which the JPEG encoder needs."""
         return upscaled
+
+    def for_stream(self) -> SwitchableFrameUpscaler:
+        """Itself: it belongs to one stream."""
+        return self
+
+    def count_changed(self, frame: VideoFrame) -> int | None:
+        return self._current[0].upscaler.count_changed(frame)
 
     def close(self) -> None:
         """Closes the current engines. No frame may be in `infer`."""
@@ -186,7 +228,7 @@ class SwitchableFrameUpscaler:
     def _opened(self, option: EngineOption) -> _Engine:
         session = self._open_engine(option)
         session.measure(runs=1, warm_up=0)  # in most runtimes the first inference is slow
-        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls))
+        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls, reuse=self.reuse))
 
 
 def _run(engine: _Engine, prepared: VideoFrame) -> EngineOutput:

@@ -6,19 +6,23 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from typing import Any
 
 import av
 from av.video.frame import PictureType
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted, resized
+from sr_edge.camera.media.declared import TIMECODE_TAG
 from sr_edge.camera.media.encoder_settings import (
     encodable_format,
+    encoder_time_base,
+    open_encoder,
+    rate_control,
     require_no_unused_options,
-    scheduling_kept,
     tag_colour,
 )
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
@@ -28,7 +32,22 @@ from sr_edge.camera.sinks.checked_file import CheckedFile
 from sr_edge.errors import StreamError
 
 _DEFAULT_RATE = Fraction(30)
+_MAX_TIMECODE_RATE = 99
+"""Timecodes number the frames of a second with two digits."""
 _NEGATIVE_TIMES = ("mp4", "mov")
+
+
+def start_time(frame: VideoFrame) -> datetime:
+    """The time in UTC at which the frame with the timestamp 0 was captured, which usually is the first one.
+
+    It follows from when this frame was captured: by the clock of its camera if that is known, else when it arrived.
+    """
+    utc_ns = frame.captured_utc_ns
+    if not utc_ns:
+        age_ns = time.monotonic_ns() - frame.captured_ns if frame.captured_ns else 0
+        utc_ns = time.time_ns() - age_ns
+    start_us = round(utc_ns / 1000 - 1e6 * (frame.time_s or 0.0))
+    return datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=start_us)
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,7 @@ class StreamEncoding:
         container_options: options of the muxer and the protocol.
         timeout_s: sending a frame may take at most this long; None sets no limit.
         pixel_format: of the encoded frames; None keeps that of the frames as far as the encoder can.
+        has_timecode: whether the file states when its first frame was captured.
         key_frames_s: the longest time between two key frames, by the pts of the frames, whatever their rate; None
             leaves the interval to the encoder.
     """
@@ -55,6 +75,7 @@ class StreamEncoding:
     timeout_s: float | None = None
     pixel_format: PixelFormat | None = None
     key_frames_s: float | None = None
+    has_timecode: bool = False
 
     @property
     def name(self) -> str:
@@ -161,21 +182,47 @@ class EncodedSink:
             )
         with stream_errors(self.name):
             self._open()
-            video: Any = self._container.add_stream(
-                codec, rate=self._info.rate or _DEFAULT_RATE, options=dict(self._encoding.codec_options)
-            )
+            video: Any = self._container.add_stream(codec, rate=self._rate, options=self._codec_options(frame))
             video.width, video.height, video.pix_fmt = frame.width, frame.height, self._pixel_format.value
-            video.codec_context.time_base = video.time_base = frame.time_base
+            video.codec_context.time_base = video.time_base = encoder_time_base(codec, frame.time_base)
             if self._info.sample_aspect_ratio is not None:
                 video.codec_context.sample_aspect_ratio = self._info.sample_aspect_ratio
+            if self._encoding.has_timecode:
+                self._write_start_time(video, start_time(frame))
             tag_colour(video.codec_context, reformatted(frame, self._pixel_format))
             for index, template in (self._info.passthrough.templates if self._info.passthrough else {}).items():
                 self._add_passthrough_stream(index, template)
-            with scheduling_kept():
-                video.codec_context.open()
+            open_encoder(video.codec_context)
             require_no_unused_options(video.codec_context.options, codec, self.name)
             self._connect()
         self._video = video
+
+    def _write_start_time(self, video: Any, start: datetime) -> None:
+        """Writes the time of day as the first timecode, and date and time as the time of creation."""
+        self._container.metadata["creation_time"] = start.isoformat(timespec="microseconds")
+        frames_per_second = round(self._rate)
+        if not 1 <= frames_per_second <= _MAX_TIMECODE_RATE:
+            self._on_event(
+                f"{self.name}: no timecode can count {float(self._rate):g} frames/s; it has its time of creation only"
+            )
+            return
+        number = start.microsecond * frames_per_second // 1_000_000
+        video.metadata[TIMECODE_TAG] = f"{start:%H:%M:%S}:{number:02d}"
+
+    @property
+    def _rate(self) -> Fraction:
+        return self._info.rate or _DEFAULT_RATE
+
+    def _codec_options(self, frame: VideoFrame) -> dict[str, str]:
+        """The options of the encoder, with a bit rate or a constant rate factor if they set none."""
+        options = dict(self._encoding.codec_options)
+        added = rate_control(self._encoding.codec, options, frame.width, frame.height, self._rate)
+        if "crf" not in added and "b" in added:
+            self._on_event(
+                f"{self.name}: {self._encoding.codec} has no known quality level and encodes at "
+                f"{int(added['b']) / 1e6:.1f} Mbit/s; --encode b=8M, for example, chooses another bit rate"
+            )
+        return {**added, **options}
 
     def _connect(self) -> None:
         try:

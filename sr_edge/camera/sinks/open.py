@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.addresses import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
-from sr_edge.camera.media.encoder_settings import encodable_format
-from sr_edge.camera.media.frame import PixelFormat
+from sr_edge.camera.media.codecs import CodecKind, is_hardware, video_codec
+from sr_edge.camera.media.conversion import YUV_COLOUR
+from sr_edge.camera.media.encoder_settings import encodable_format, require_opens
+from sr_edge.camera.media.frame import Colour, PixelFormat
 from sr_edge.camera.protocols import Sink, Source
 from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from sr_edge.camera.sinks.raw import RawSink
 from sr_edge.camera.sinks.reconnect import ReconnectingSink
 from sr_edge.camera.sinks.simple import NullSink
-from sr_edge.errors import StreamError, UsageError
+from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file
 from sr_edge.spec import take_names
 
@@ -26,6 +28,7 @@ SINKS = (
 _UNENCODED = ("-", "null", "null:")
 _CONTAINERS = {"rtsp": "rtsp", "rtmp": "flv", "srt": "mpegts", "udp": "mpegts", "tcp": "mpegts"}
 _SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".ts", ".avi", ".nut")
+_WITH_TIMECODE = (".mp4", ".mov", ".mkv")
 _WITH_B_FRAMES = (".mp4", ".mov", ".m4v", ".mkv")
 """Containers whose times start at the first frame shown. The others start at the first frame coded: with B-frames,
 which are coded after later frames, everything would be shown too late."""
@@ -40,12 +43,14 @@ class SinkOptions:
     """How video is encoded and sent.
 
     Attributes:
-        codec: FFmpeg's name of the encoder.
+        codec: FFmpeg's name of the encoder; one that does not work here is an error, and nothing replaces it.
         codec_options: options of the encoder, which override the defaults.
         pixel_format: of the encoded frames; None keeps that of the frames, and RGB and gray become 4:2:0.
         give_up_s: the time after which the attempts to reconnect end; None never gives up.
         timeout_s: the connection to an RTSP server that does not respond for this long is lost.
         on_event: called with lost and restored connections, and with streams that the container does not support.
+        has_timecode: whether a recording of a live source states when its first frame was captured, as a timecode and
+            as the time of creation, in UTC.
     """
 
     codec: str = "libx264"
@@ -54,6 +59,7 @@ class SinkOptions:
     give_up_s: float | None = None
     timeout_s: float = 5.0
     on_event: Callable[[str], None] = ignore_event
+    has_timecode: bool = False
 
     def __post_init__(self) -> None:
         take_names(self, pixel_format=PixelFormat)
@@ -81,6 +87,8 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
             wanted="a video file or an address",
             remedy="leave them out",
         )
+    if options.has_timecode:
+        _require_timecode_applies(text, source)
     if text == "-":
         return RawSink(stdout)
     if not is_encoded:
@@ -90,7 +98,26 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
     return _open_file(Path(text), source, options)
 
 
-def require_encodable(text: str, options: SinkOptions, pixel_format: PixelFormat, width: int, height: int) -> None:
+def _require_timecode_applies(text: str, source: Source) -> None:
+    if scheme_of(text) or Path(text).suffix.lower() not in _WITH_TIMECODE:
+        raise UsageError(
+            f"--timecode applies to files that can store a timecode, and {without_secrets(text)} is none",
+            found=text if not scheme_of(text) else scheme_of(text),
+            wanted=_WITH_TIMECODE,
+            remedy=f"leave it out, or record to a file that ends in {', '.join(_WITH_TIMECODE)}",
+        )
+    if not source.is_live:
+        raise UsageError(
+            f"--timecode is the time at which a live source was captured, and {source.name} is none",
+            found=source.name,
+            wanted="a camera or another live source",
+            remedy="leave it out",
+        )
+
+
+def require_encodable(
+    text: str, options: SinkOptions, pixel_format: PixelFormat, width: int, height: int, colour: Colour | None = None
+) -> None:
     """Checks before the first frame is upscaled whether a sink can take the results.
 
     Args:
@@ -99,12 +126,18 @@ def require_encodable(text: str, options: SinkOptions, pixel_format: PixelFormat
         pixel_format: the format of the frames.
         width: the width of the upscaled frames, in pixels.
         height: the height of the upscaled frames, in pixels.
+        colour: the colour of the frames; None means that of YUV made from RGB.
 
     Raises:
-        StreamError: the encoder does not support such frames.
+        StreamError: the encoder does not support such frames, does not open, or lacks an option.
     """
-    if text not in _UNENCODED:
-        encodable_format(pixel_format, width, height, options.codec, without_secrets(text), options.pixel_format)
+    if text in _UNENCODED:
+        return
+    name = without_secrets(text)
+    encoded = encodable_format(pixel_format, width, height, options.codec, name, options.pixel_format)
+    if options.codec != SinkOptions.codec or options.codec_options:
+        colour = YUV_COLOUR if colour is None or pixel_format.is_rgb else colour
+        require_opens(options.codec, encoded, (width, height), options.codec_options, name, colour.range)
 
 
 def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
@@ -163,20 +196,16 @@ def _encoding(
     allows_b_frames: bool,
 ) -> StreamEncoding:
     """The encoding with its default options. B-frames make the stream smaller and increase its latency."""
+    codec = video_codec(options.codec, CodecKind.ENCODER, without_secrets(url))
     default_options: dict[str, str] = {}
+    if is_hardware(codec) and not allows_b_frames:
+        default_options = {"bf": "0"}
     if options.codec in ("libx264", "libx265"):
-        default_options = {"preset": "veryfast", "crf": "18"}
+        default_options = {"preset": "veryfast"}
         default_options |= {} if allows_b_frames else {"bf": "0"}
         # An encoder that looks ahead delays a stream with a low frame rate by seconds.
         default_options |= {"tune": "zerolatency", "forced-idr": "1"} if scheme_of(url) or source.is_live else {}
         default_options |= {"x265-params": "log-level=error"} if options.codec == "libx265" else {}
-    if options.codec not in _available_encoders():
-        raise StreamError(
-            f"this build of FFmpeg has no encoder {options.codec}",
-            found=options.codec,
-            wanted=("libx264", "libx265"),
-            remedy="use libx264 or libx265",
-        )
     key_frames_s = _KEY_FRAMES_S if source.is_live else None
     return StreamEncoding(
         url,
@@ -186,10 +215,5 @@ def _encoding(
         container_options,
         pixel_format=options.pixel_format,
         key_frames_s=key_frames_s,
+        has_timecode=options.has_timecode,
     )
-
-
-def _available_encoders() -> set[str]:
-    import av
-
-    return set(av.codecs_available)

@@ -20,7 +20,7 @@ from typing import Any
 import av
 from av.container import core
 
-from sr_edge.camera.address import scheme_of
+from sr_edge.addresses import scheme_of
 from sr_edge.errors import StreamError
 from sr_edge.files.headers import is_playlist
 
@@ -119,7 +119,7 @@ class BoundedAccess:
         self._error_code = self._error_code or error_code
 
     def packet_arrived(self) -> None:
-        """Starts the limits anew: called once when the source is open, and with every packet."""
+        """Restarts the limits: called once when the source is open, and with every packet."""
         self._is_open = True
         self._requests = self._bytes = self._error_code = 0
         self._deadline_s = time.monotonic() + self._limits.silence_s

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import av
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.camera.media.decoding import packets_of
 from sr_edge.camera.sources.bounded_io import OPTIONS, BoundedAccess, Limits, access_for
 from sr_edge.errors import StreamError
@@ -33,6 +34,8 @@ class FFmpegInput:
         open_s: a live or network source must be open, with all that it refers to, within this time.
         timeout_s: a stream that sends nothing for this long is lost.
         is_deinterlaced: whether the frames are deinterlaced.
+        rate: frames per second of a source that does not announce them; None if it does, or nobody knows.
+        decoder: FFmpeg's name of the decoder; None lets FFmpeg choose one.
     """
 
     url: str
@@ -42,6 +45,8 @@ class FFmpegInput:
     open_s: float = DEFAULT_OPEN_S
     timeout_s: float = 5.0
     is_deinterlaced: bool = False
+    rate: Fraction | None = None
+    decoder: str | None = None
 
     @property
     def name(self) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
+
+import av
 
 from sr_edge.camera.flow.events import ignore_event
+from sr_edge.camera.media.codecs import CodecKind, CodecTrial, is_hardware, require_works, video_codec
 from sr_edge.camera.media.conversion import frame_from_av
 from sr_edge.camera.media.decoding import StrictDecoder
 from sr_edge.camera.media.deinterlacing import Deinterlacer, interlacing_of
@@ -22,9 +26,14 @@ from sr_edge.camera.media.timeline import Timeline
 from sr_edge.camera.protocols import SourceInfo
 from sr_edge.camera.sources.connection import FFmpegInput, opened_connection
 from sr_edge.camera.sources.losses import LossReport
-from sr_edge.errors import FrameError, StreamError
+from sr_edge.errors import FrameError, StreamError, UsageError
 
 _MAX_ARRIVALS = 128
+_NO_TIMESTAMPS = 0x80
+"""AVFMT_NOTIMESTAMPS, the flag of formats that store pictures without times, such as MJPEG over HTTP."""
+_CLOCK_TIME_BASE = Fraction(1, 90_000)
+_PRODUCER_TIME = "prft"
+"""FFmpeg's AVProducerReferenceTime: microseconds since 1970, and flags."""
 _IMAGE_SEQUENCE = "image2"
 _MAX_UNREADABLE_PACKETS = 300
 """Undecodable packets in a row after which the stream counts as lost: ten seconds of most cameras."""
@@ -53,24 +62,29 @@ class FFmpegSource:
             on_event: called with what the output will not have, and with the first damaged picture.
 
         Raises:
-            StreamError: the stream cannot be opened, or has no video that can be decoded.
+            StreamError: the stream cannot be opened, has no video that can be decoded, or the chosen decoder does not
+                work.
+            UsageError: a frame rate was given, and the stream announces one.
         """
         self._input = ffmpeg_input
         self._closed = threading.Event()
         with stream_errors(ffmpeg_input.name):
             self._connection = opened_connection(ffmpeg_input)
         self._container: Any = self._connection.container
+        self.is_live = self._container.duration is None if ffmpeg_input.is_live is None else ffmpeg_input.is_live
+        self._has_timestamps = not int(self._container.format.flags) & _NO_TIMESTAMPS
         try:
             self._video = self._video_stream()
+            rate = self._rate(is_first=lost is None)
+            decoder = self._chosen_decoder(is_first=lost is None)
         except BaseException:
             self._connection.close()
             raise
-        self.is_live = self._container.duration is None if ffmpeg_input.is_live is None else ffmpeg_input.is_live
         self._passthrough_streams = [
             stream for stream in self._container.streams if stream.type in ("audio", "subtitle")
         ]
-        rate = self._video.average_rate or None
-        self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live, rate)
+        is_constant = ffmpeg_input.rate is not None
+        self.timeline: Timeline = lost.timeline if lost else Timeline(self.is_live, rate, is_constant=is_constant)
         if lost:
             self.timeline.restart()
         passthrough = PassthroughPackets(self._passthrough_streams) if self._passthrough_streams else None
@@ -78,7 +92,7 @@ class FFmpegSource:
             lost.info if lost else SourceInfo(rate, passthrough, self._video.sample_aspect_ratio or None)
         )
         self._unreadable_before = lost.unreadable_packets if lost else 0
-        self._decoder = StrictDecoder(self._video, is_parallel=False, joins_midway=self.is_live)
+        self._decoder = StrictDecoder(self._video, False, self.is_live, decoder)
         self._deinterlacer: Deinterlacer | None = None
         self._is_first = True
         self._losses: LossReport = (
@@ -117,6 +131,41 @@ class FFmpegSource:
             )
         return video
 
+    def _rate(self, is_first: bool) -> Fraction | None:
+        """The rate that the stream announces, or that of the user. FFmpeg invents one for bare pictures and H.264."""
+        announced, given = self._video.average_rate or None, self._input.rate
+        if given is None:
+            return announced
+        if is_first and announced is not None and self._has_timestamps:
+            raise UsageError(
+                f"{self.name} has a frame rate of its own, {float(announced):g}, and {float(given):g} would have no "
+                "effect",
+                found=given,
+                wanted=announced,
+                remedy="leave --rate out; a camera may offer other rates, for example with --read framerate=10",
+            )
+        return given
+
+    def _chosen_decoder(self, is_first: bool) -> Any:
+        """A codec context of the decoder that the user chose; None if the choice is FFmpeg's."""
+        name = self._input.decoder
+        if name is None:
+            return None
+        own = self._video.codec_context
+        codec = video_codec(name, CodecKind.DECODER, self.name)
+        if codec.canonical_name != own.codec.canonical_name:
+            raise StreamError(
+                f"{self.name} is {own.codec.canonical_name} video, and {name} decodes {codec.canonical_name}",
+                found=codec.canonical_name,
+                wanted=own.codec.canonical_name,
+                remedy="choose another decoder, or none",
+            )
+        if is_first and is_hardware(codec):
+            require_works(CodecTrial(name, CodecKind.DECODER), self.name)
+        decoder: Any = av.CodecContext.create(name, "r")
+        decoder.width, decoder.height, decoder.extradata = own.width, own.height, own.extradata
+        return decoder
+
     def frames(self) -> Iterator[VideoFrame]:
         try:
             with stream_errors(self.name):
@@ -132,7 +181,7 @@ class FFmpegSource:
         self._connection.cancel()
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        arrivals: dict[int | None, int] = {}
+        arrivals: dict[int | None, _Arrival] = {}
         sequence = packets = 0
         for packet in self._connection.packets(self._video, *self._passthrough_streams):
             if self._closed.is_set():
@@ -141,12 +190,12 @@ class FFmpegSource:
                 self._pass_through(packet)
                 continue
             packets += packet.size > 0
-            now_ns = time.monotonic_ns()
-            _record_arrival(arrivals, packet.pts, now_ns)
+            arrival = _Arrival(time.monotonic_ns(), _camera_clock_ns(packet))
+            _record_arrival(arrivals, packet.pts, arrival)
             for av_frame in self._pictures(packet):
                 if self._closed.is_set():
                     return
-                frame = self._frame(av_frame, sequence, arrivals.pop(av_frame.pts, now_ns))
+                frame = self._frame(av_frame, sequence, arrivals.pop(av_frame.pts, arrival))
                 yield self._placed(upright(frame, display_matrix(av_frame)))
                 sequence += 1
         self._require_whole_sequence(packets)
@@ -191,15 +240,20 @@ class FFmpegSource:
                 remedy="check the sender and the network",
             )
 
-    def _frame(self, av_frame: Any, sequence: int, captured_ns: int) -> VideoFrame:
+    def _frame(self, av_frame: Any, sequence: int, arrival: _Arrival) -> VideoFrame:
         try:
-            return frame_from_av(av_frame, sequence, captured_ns)
+            frame = frame_from_av(av_frame, sequence, arrival.monotonic_ns)
+            return replace(frame, captured_utc_ns=arrival.camera_ns) if arrival.camera_ns else frame
         except FrameError as error:
             raise FrameError(
                 f"{self.name}: {error.problem}", found=error.found, wanted=error.wanted, remedy=error.remedy
             ) from None
 
     def _placed(self, frame: VideoFrame) -> VideoFrame:
+        if not self._has_timestamps and self._input.rate is not None:
+            frame = replace(frame, pts=None, time_base=1 / self._input.rate)
+        elif not self._has_timestamps and self.is_live:  # FFmpeg only counts the frames, at 25 in a second
+            frame = replace(frame, pts=None, time_base=_CLOCK_TIME_BASE)
         return replace(frame, pts=self.timeline.place(frame.pts, frame.time_base, frame.captured_ns))
 
     def _pass_through(self, packet: Any) -> None:
@@ -213,9 +267,24 @@ class FFmpegSource:
         passthrough.put(packet.stream.index, packet)
 
 
-def _record_arrival(arrivals: dict[int | None, int], pts: int | None, now_ns: int) -> None:
+class _Arrival(NamedTuple):
+    """When a packet arrived by the clock of this process, and was captured by that of the camera (0: unknown)."""
+
+    monotonic_ns: int
+    camera_ns: int
+
+
+def _camera_clock_ns(packet: Any) -> int:
+    """The capture time that an RTSP camera sends in its RTCP reports, in nanoseconds since 1970 UTC; 0 if unknown."""
+    if not packet.has_sidedata(_PRODUCER_TIME):
+        return 0
+    (microseconds,) = struct.unpack_from("=q", bytes(packet.get_sidedata(_PRODUCER_TIME)))
+    return 1000 * int(microseconds)
+
+
+def _record_arrival(arrivals: dict[int | None, _Arrival], pts: int | None, arrival: _Arrival) -> None:
     """Records when the packet of a frame arrived: the decoder may return the frame only after later packets."""
-    arrivals[pts] = now_ns
+    arrivals[pts] = arrival
     if len(arrivals) > _MAX_ARRIVALS:
         del arrivals[next(iter(arrivals))]
 

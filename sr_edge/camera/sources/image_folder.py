@@ -38,7 +38,7 @@ class ImageFolderSource:
         Args:
             folder: the folder of the images.
             rate: frames per second.
-            on_event: called with what is left out: files that are no images, damaged images, and opacity.
+            on_event: called with what is left out: files that are not images, damaged images, and opacity.
 
         Raises:
             StreamError: the folder contains no image.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from sr_edge.camera.address import scheme_of, without_secrets
+from sr_edge.addresses import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.raw_format import RawFormat
 from sr_edge.camera.protocols import Source
@@ -41,7 +41,10 @@ class SourceOptions:
 
     Attributes:
         raw: the format of raw video; only for pipes, files and standard input.
-        rate: frames per second of a folder of images or a numbered sequence; None means 30.
+        rate: frames per second of a folder of images or a numbered sequence, where None means 30, and of other sources
+            that announce none.
+        decoder: FFmpeg's name of the decoder, for example h264_cuvid; one that does not work here is an error, and
+            nothing replaces it. None lets FFmpeg choose one.
         is_paced: whether a file delivers its frames in real time, like a camera.
         ffmpeg: options of FFmpeg's demuxer or protocol, such as `video_size` and `framerate` of a camera.
         reconnects: whether a live source is opened again when it is lost.
@@ -62,6 +65,7 @@ class SourceOptions:
     give_up_s: float | None = None
     is_deinterlaced: bool = False
     on_event: Callable[[str], None] = ignore_event
+    decoder: str | None = None
 
 
 def open_source(text: str, options: SourceOptions | None = None) -> Source:
@@ -96,7 +100,9 @@ def _open(text: str, options: SourceOptions) -> Source:
             remedy="leave them out",
         )
     if options.is_deinterlaced:
-        _require_decoded_by_ffmpeg(text, options)
+        _require_decoded_by_ffmpeg(text, options, "--deinterlace")
+    if options.decoder is not None:
+        _require_decoded_by_ffmpeg(text, options, "--decoder")
     if options.rate is not None:
         _require_rate_applies(text, options)
     if options.raw is not None:
@@ -123,18 +129,19 @@ def _open_recorded(text: str, options: SourceOptions) -> Source:
         return _open_ffmpeg(graph, options, "lavfi", is_live=False)
     if _is_image_sequence(Path(text)):
         rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
-        return _open_ffmpeg(text, replace(options, ffmpeg={**rate, **options.ffmpeg}), is_live=False)
+        options = replace(options, ffmpeg={**rate, **options.ffmpeg}, rate=None)
+        return _open_ffmpeg(text, options, is_live=False)
     _require_content(Path(text))
     return _open_ffmpeg(text, options, is_live=False)
 
 
-def _require_decoded_by_ffmpeg(text: str, options: SourceOptions) -> None:
+def _require_decoded_by_ffmpeg(text: str, options: SourceOptions, option: str) -> None:
     if options.raw is not None or Path(text).is_dir() or text.startswith("gst:"):
         raise UsageError(
-            f"--deinterlace applies to what FFmpeg decodes, and {without_secrets(text)} is not decoded by it",
+            f"{option} applies to what FFmpeg decodes, and {without_secrets(text)} is not decoded by it",
             found=without_secrets(text),
             wanted="a video file, a camera or an address",
-            remedy="add the element deinterlace to the pipeline" if text.startswith("gst:") else "leave it out",
+            remedy="add an element to the pipeline instead" if text.startswith("gst:") else "leave it out",
         )
 
 
@@ -144,14 +151,13 @@ def _is_image_sequence(path: Path) -> bool:
 
 
 def _require_rate_applies(text: str, options: SourceOptions) -> None:
-    path = Path(text)
-    if options.raw is not None or not (path.is_dir() or _is_image_sequence(path)):
+    if options.raw is not None or text.startswith(("test:", "lavfi:")):
         raise UsageError(
-            f"a frame rate ({options.rate}) applies to a folder of images or a numbered sequence such as p%04d.png, "
-            f"and {without_secrets(text)} is neither",
+            f"the frame rate of {without_secrets(text)} is part of its description, and --rate {options.rate} would "
+            "have no effect",
             found=options.rate,
-            wanted="a folder of images or a numbered sequence",
-            remedy="leave the rate out",
+            wanted="a source without a frame rate",
+            remedy="change the rate in the description",
         )
     if "framerate" in options.ffmpeg:
         raise UsageError(
@@ -196,7 +202,11 @@ def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
             remedy="see docs/camera.md for the installation, or give another source",
         ) from error
     return open_gst_source(
-        pipeline, silence_s=options.timeout_s, give_up_s=options.give_up_s, on_event=options.on_event
+        pipeline,
+        silence_s=options.timeout_s,
+        give_up_s=options.give_up_s,
+        on_event=options.on_event,
+        rate=options.rate,
     )
 
 
@@ -224,6 +234,8 @@ def _open_ffmpeg(url: str, options: SourceOptions, format: str | None = None, *,
         open_s=options.open_timeout_s,
         timeout_s=options.timeout_s,
         is_deinterlaced=options.is_deinterlaced,
+        rate=options.rate,
+        decoder=options.decoder,
     )
     source = FFmpegSource(ffmpeg_input, on_event=options.on_event)
     if not (source.is_live and options.reconnects):

@@ -32,29 +32,33 @@ from sr_edge.cli.options import (
 )
 from sr_edge.files.whole_file import require_output_file
 
+WarmUpOption = Annotated[int, typer.Option(min=0, help="Untimed runs before the timed ones.")]
+CensusOption = Annotated[
+    bool,
+    typer.Option(
+        "--census",
+        help="Also report the time by operator, and which layers make the runtime move data (openvino and "
+        "onnxruntime).",
+    ),
+]
+CsvOption = Annotated[
+    Path | None, typer.Option(help="Also write the results to this CSV file.", show_default=False, readable=False)
+]
+
 
 def bench(
     bundle: RunnableArgument,
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
     runs: RunsOption = 20,
-    warm_up: Annotated[int, typer.Option(min=0, help="Untimed runs before the timed ones.")] = 3,
+    warm_up: WarmUpOption = 3,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
     settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
     io: AnyIoOption = None,
     memory: MemoryOption = True,
-    census: Annotated[
-        bool,
-        typer.Option(
-            "--census",
-            help="Also report the time by operator, and which layers make the runtime move data (openvino and "
-            "onnxruntime).",
-        ),
-    ] = False,
-    csv: Annotated[
-        Path | None, typer.Option(help="Also write the results to this CSV file.", show_default=False, readable=False)
-    ] = None,
+    census: CensusOption = False,
+    csv: CsvOption = None,
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,

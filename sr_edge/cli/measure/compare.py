@@ -45,57 +45,68 @@ ComparedRangeOption = Annotated[
 
 ModelsDeviceOption = Annotated[str, typer.Option(help="Device of both models, as `sr-edge doctor` names it.")]
 
+ReferenceArgument = Annotated[str, typer.Argument(metavar="A", help=f"Reference: {_MODEL_SPEC}.", show_default=False)]
+CandidateArgument = Annotated[
+    str, typer.Argument(metavar="B", help="Candidate, in the same notation.", show_default=False)
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR|VIDEO",
+        help="Folder of low-resolution images, or video. Default: bundled images.",
+        show_default=False,
+    ),
+]
+PatchesOption = Annotated[int, typer.Option(min=1, help="Number of patches to cut from the images.")]
+PatchSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEIGHTxWIDTH",
+        help="Patch size in pixels, if neither model has a fixed one. Default: 96x96.",
+        show_default=False,
+    ),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="PNG file to write the worst patch to, as A | B | difference.", show_default=False, readable=False
+    ),
+]
+LayersOption = Annotated[bool, typer.Option("--layers/--no-layers", help="Also compare the outputs of the layers.")]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="Relative error above which the outputs of a layer are reported as different. Default: depends on the "
+        "precisions.",
+        show_default=False,
+    ),
+]
+MinPsnrOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DB",
+        help="Exit with code 1 if the PSNR of all channels is below this value, in decibels.",
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Checkpoint to load into a model given by name.", show_default=False)
+]
+
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help=f"Reference: {_MODEL_SPEC}.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Candidate, in the same notation.", show_default=False)],
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR|VIDEO",
-            help="Folder of low-resolution images, or video. Default: bundled images.",
-            show_default=False,
-        ),
-    ] = None,
-    patches: Annotated[int, typer.Option(min=1, help="Number of patches to cut from the images.")] = 16,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HEIGHTxWIDTH",
-            help="Patch size in pixels, if neither model has a fixed one. Default: 96x96.",
-            show_default=False,
-        ),
-    ] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            help="PNG file to write the worst patch to, as A | B | difference.", show_default=False, readable=False
-        ),
-    ] = None,
-    layers: Annotated[
-        bool, typer.Option("--layers/--no-layers", help="Also compare the outputs of the layers.")
-    ] = True,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="Relative error above which the outputs of a layer are reported as different. Default: depends on the "
-            "precisions.",
-            show_default=False,
-        ),
-    ] = None,
-    min_psnr: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DB",
-            help="Exit with code 1 if the PSNR of all channels is below this value, in decibels.",
-            show_default=False,
-        ),
-    ] = None,
+    first: ReferenceArgument,
+    second: CandidateArgument,
+    images: ImagesOption = None,
+    patches: PatchesOption = 16,
+    tile: PatchSizeOption = None,
+    picture: PictureOption = None,
+    layers: LayersOption = True,
+    tolerance: ToleranceOption = None,
+    min_psnr: MinPsnrOption = None,
     scale: ScaleOption = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint to load into a model given by name.", show_default=False)
-    ] = None,
+    weights: WeightsOption = None,
     random_weights: RandomWeightsOption = False,
     input_range: ComparedRangeOption = AUTO,
     channel_order: ChannelOrderOption = "rgb",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sr_edge.cli.options import JsonOption
 
@@ -15,19 +17,34 @@ MARK = "*"
 """Marks a precision that the library can compute, but that sessions refuse for the graphs that sr-edge writes."""
 
 
-def doctor(as_json: JsonOption = False) -> None:
+CodecsOption = Annotated[
+    bool,
+    typer.Option(
+        "--codecs",
+        help="Instead, try the hardware encoders and decoders of FFmpeg and GStreamer, each with a few frames.",
+    ),
+]
+
+
+def doctor(codecs: CodecsOption = False, as_json: JsonOption = False) -> None:
     """Report which runtimes and devices work on this machine."""
+    from sr_edge.cli.measure.video_codecs import compiled_line, readable, try_video_codecs
     from sr_edge.cli.output import result_on_stdout, stage_on_stderr
 
     with result_on_stdout(as_json) as show:
+        if codecs:
+            with stage_on_stderr("trying the video codecs"):
+                tried = try_video_codecs()
+            show(tried, readable(tried))
+            return
         with stage_on_stderr("trying the runtimes"):
             from sr_edge.runtimes import diagnose
 
             diagnosis = diagnose()
-        show(diagnosis, _readable(diagnosis))
+        show(diagnosis, _readable(diagnosis, compiled_line()))
 
 
-def _readable(diagnosis: Diagnosis) -> Group:
+def _readable(diagnosis: Diagnosis, codecs: str) -> Group:
     from rich.console import Group
     from rich.table import Table
 
@@ -42,7 +59,7 @@ def _readable(diagnosis: Diagnosis) -> Group:
         for row in _rows(report):
             table.add_row(*row)
     missing = [_advice(report) for report in diagnosis.runtimes if not report.availability.works]
-    return Group(machine_text, table, *_caveats(diagnosis), *missing)
+    return Group(machine_text, table, *_caveats(diagnosis), *missing, codecs)
 
 
 def _rows(report: RuntimeReport) -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from sr_edge.cli.model_argument import (
 )
 from sr_edge.cli.options import (
     LOADING_MEASUREMENTS,
+    AllOption,
     DeviceOption,
     JsonOption,
     LrOption,
@@ -43,6 +44,7 @@ def evaluate(
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
     channel_order: ChannelOrderOption = "rgb",
+    with_all: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure PSNR and SSIM of a bundle on test images."""
@@ -71,6 +73,6 @@ def evaluate(
                 variants = variants_of(opened, *chosen, device)
                 report = bench_bundle(opened, variants, options, rounds=0, pairs=pairs, progress=progress)
                 report = replace(report, not_images=files_without_image(hr, lr))
-        show(report, rich_report(report), LEAST_IMPORTANT)
+        show(report, rich_report(report, with_all), LEAST_IMPORTANT)
     report.require_one_ran()
     report.require_all_scored()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from sr_edge.cli.model_argument import (
 )
 from sr_edge.cli.options import (
     LOADING_MEASUREMENTS,
+    AllOption,
     AnyIoOption,
     DeviceOption,
     JsonOption,
@@ -40,6 +42,7 @@ def selftest(
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
     channel_order: ChannelOrderOption = "rgb",
+    with_all: AllOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Verify the golden frames of a bundle on this machine."""
@@ -59,7 +62,7 @@ def selftest(
                 )
         failure = _failure(tests)
         document = {"passed": failure is None, "tests": [_document(test) for test in tests]}
-        show(document, _readable(tests))
+        show(document, _readable(tests, with_all))
     if failure is not None:
         raise failure
 
@@ -82,19 +85,30 @@ def _document(test: SelfTest) -> dict[str, object]:
     return {"runtime": test.variant.runtime, "precision": test.variant.label, "passed": test.passed, "detail": test}
 
 
-def _readable(tests: Sequence[SelfTest]) -> Group:
+def _readable(tests: Sequence[SelfTest], with_all: bool) -> Group:
+    """How many variants passed, a table of those that were tested, and why the others were not, if all are wanted."""
     from rich.console import Group
     from rich.table import Table
 
     from sr_edge.bench import grouped
+    from sr_edge.bench.headline import cannot_run_line
 
+    tested = [test for test in tests if test.results]
     table = Table("runtime", "precision", "ran", "result", "lowest dB", "required dB")
-    for test in tests:
-        name, label = test.variant.runtime, test.variant.label
-        if not test.results:
-            table.add_row(name, label, "-", "not tested", "-", "-")
-            continue
+    for column in table.columns[4:]:
+        column.justify = "right"
+    for test in tested:
         worst = min(test.results, key=lambda result: result.psnr_db - result.min_psnr_db)
-        verdict = "passed" if test.passed else "FAILED"
-        table.add_row(name, label, str(test.ran), verdict, f"{worst.psnr_db:.1f}", f"{worst.min_psnr_db:.0f}")
-    return Group(table, *grouped([(test.variant, test.reason) for test in tests if test.reason]))
+        cells = "passed" if test.passed else "FAILED", _decibels(worst.psnr_db), f"{worst.min_psnr_db:.0f}"
+        table.add_row(test.variant.runtime, test.variant.label, str(test.ran), *cells)
+    passed = sum(test.passed for test in tested)
+    headline = f"{passed} of {len(tested)} tested variants reproduce the golden frames"
+    if with_all:
+        others = grouped([(test.variant, test.reason) for test in tests if test.reason])
+    else:
+        others = [cannot_run_line([test.variant for test in tests], {test.variant for test in tested})]
+    return Group(headline, *([table] if tested else []), *filter(None, others))
+
+
+def _decibels(psnr_db: float) -> str:
+    return f"{psnr_db:.1f}" if math.isfinite(psnr_db) else "equal" if psnr_db > 0 else "wrong"

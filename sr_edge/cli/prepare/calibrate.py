@@ -34,12 +34,12 @@ from sr_edge.installation import how_to_install
 from sr_edge.spec import Precision
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, OverflowMethod
     from rich.table import Table
 
     from sr_edge.calibration import CalibratedFile, CalibrationReport, HeldOut
-    from sr_edge.calibration.data.patch import Batch
     from sr_edge.cli.prepare.float_graph import FloatGraph
+    from sr_edge.frames import Batch
     from sr_edge.spec import StageProgress
 
 
@@ -112,6 +112,8 @@ FinetuneOption = Annotated[
     int,
     typer.Option(metavar="STEPS", min=0, help="Passes that fine-tune the INT8 weights of each layer, for example 20."),
 ]
+LEAST_IMPORTANT = ("smoothing", "clip")
+"""Columns that a narrow terminal may leave out."""
 RecalibrateOption = Annotated[bool, typer.Option("--recalibrate", help="Measure again even if the cache file exists.")]
 
 
@@ -189,7 +191,7 @@ def calibrate(
             written = _resumable(work, cache or cache_beside(out), recalibrate)
         all_warnings = tuple(dict.fromkeys((*warnings, *written.warnings, *written.report.warnings)))
         written = replace(written, report=replace(written.report, warnings=all_warnings))
-        show(_document(graph, written), _readable(graph, written))
+        show(_document(graph, written), _readable(graph, written), LEAST_IMPORTANT)
 
 
 def _resumable(work: Callable[[], CalibratedFile], cache: Path, recalibrate: bool) -> CalibratedFile:
@@ -284,7 +286,7 @@ def _readable(graph: FloatGraph, written: CalibratedFile) -> Group:
         summary += f" The picture of the curve requires matplotlib; run: {how_to_install('report')}"
     warnings = warning_lines(report.warnings)
     remarks = [graph.remark] if graph.remark else []
-    return Group(_layer_table(report), *remarks, *warnings, summary, report.sentence)
+    return Group(report.in_short, _layer_table(report), *remarks, *warnings, summary, report.sentence)
 
 
 def _layer_table(report: CalibrationReport) -> Table:
@@ -293,7 +295,9 @@ def _layer_table(report: CalibrationReport) -> Table:
     timings = report.calibration.timings
     table = Table()
     for heading in ("layer", "precision", "clip", "smoothing", "noise dB", f"saves {timings.unit if timings else ''}"):
-        table.add_column(heading, overflow="fold" if heading == "layer" else "ellipsis")
+        is_number = heading.startswith(("noise", "saves"))
+        overflow: OverflowMethod = "fold" if heading == "layer" else "ellipsis"
+        table.add_column(heading, overflow=overflow, justify="right" if is_number else "left")
     table.add_column("reason")
     for row in report.layers:
         noise = "" if row.noise_db is None else f"{row.noise_db:.1f}"

@@ -18,75 +18,86 @@ if TYPE_CHECKING:
 
 _MIB = 2**20
 
+TensorRTRuntimeOption = Annotated[str, typer.Option(help="Runtime to build for: tensorrt or tensorrt-rtx.")]
+GpuOption = Annotated[str, typer.Option(help="GPU to build for: cuda, or cuda:1 for the second.")]
+ComputeCapabilityOption = Annotated[
+    str,
+    typer.Option(
+        metavar="X.Y",
+        help="Build for this compute capability instead, for example 8.6 (tensorrt-rtx only).",
+        show_default=False,
+    ),
+]
+DlaOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="CORE", help="Run on this DLA core of a Jetson; requires --precision fp16.", show_default=False
+    ),
+]
+WorkspaceOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="MIB",
+        min=1,
+        help="Limit of the builder's workspace in MiB. Default: half of the free GPU memory.",
+        show_default=False,
+    ),
+]
+OptimizationLevelOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=5,
+        help="TensorRT's builder optimization level. Higher levels take longer to build and may give faster engines.",
+    ),
+]
+SizesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="MIN,OPT,MAX",
+        help="Input sizes of the optimization profile for a dynamic graph, for example 64x64,96x96,128x128.",
+        show_default=False,
+    ),
+]
+CompatibleOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="version|hardware",
+        help="Build an engine that also runs with later TensorRT versions, or on other GPUs. Repeatable.",
+        show_default=False,
+    ),
+]
+TimingCacheOption = Annotated[
+    Path | None, typer.Option(help="TensorRT timing cache to reuse and extend (tensorrt only).", show_default=False)
+]
+TrustEngineOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Use this engine file instead of building one. Code that it contains is executed.", show_default=False
+    ),
+]
+EngineOutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Also copy the engine to this file.", show_default=False, readable=False),
+]
+
 
 def compile(  # the command's name
     bundle: BundleArgument,
-    runtime: Annotated[str, typer.Option(help="Runtime to build for: tensorrt or tensorrt-rtx.")] = "tensorrt",
+    runtime: TensorRTRuntimeOption = "tensorrt",
     precision: PrecisionOption = Precision.FP32,
     float_precision: FloatPrecisionOption = Precision.FP32,
     io: AnyIoOption = None,
-    device: Annotated[str, typer.Option(help="GPU to build for: cuda, or cuda:1 for the second.")] = "cuda",
-    compute_capability: Annotated[
-        str,
-        typer.Option(
-            metavar="X.Y",
-            help="Build for this compute capability instead, for example 8.6 (tensorrt-rtx only).",
-            show_default=False,
-        ),
-    ] = "",
-    dla: Annotated[
-        int | None,
-        typer.Option(
-            metavar="CORE", help="Run on this DLA core of a Jetson; requires --precision fp16.", show_default=False
-        ),
-    ] = None,
-    workspace: Annotated[
-        int | None,
-        typer.Option(
-            metavar="MIB",
-            min=1,
-            help="Limit of the builder's workspace in MiB. Default: half of the free GPU memory.",
-            show_default=False,
-        ),
-    ] = None,
-    optimization_level: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=5,
-            help="TensorRT's builder optimization level. Higher levels take longer to build and may give faster "
-            "engines.",
-        ),
-    ] = 3,
-    sizes: Annotated[
-        str,
-        typer.Option(
-            metavar="MIN,OPT,MAX",
-            help="Input sizes of the optimization profile for a dynamic graph, for example 64x64,96x96,128x128.",
-            show_default=False,
-        ),
-    ] = "",
-    compatible: Annotated[
-        list[str],
-        typer.Option(
-            metavar="version|hardware",
-            help="Build an engine that also runs with later TensorRT versions, or on other GPUs. Repeatable.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006  # typer copies it; it wants a list here
-    timing_cache: Annotated[
-        Path | None, typer.Option(help="TensorRT timing cache to reuse and extend (tensorrt only).", show_default=False)
-    ] = None,
-    trust_engine: Annotated[
-        Path | None,
-        typer.Option(
-            help="Use this engine file instead of building one. Code that it contains is executed.", show_default=False
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Also copy the engine to this file.", show_default=False, readable=False),
-    ] = None,
+    device: GpuOption = "cuda",
+    compute_capability: ComputeCapabilityOption = "",
+    dla: DlaOption = None,
+    workspace: WorkspaceOption = None,
+    optimization_level: OptimizationLevelOption = 3,
+    sizes: SizesOption = "",
+    compatible: CompatibleOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    timing_cache: TimingCacheOption = None,
+    trust_engine: TrustEngineOption = None,
+    out: EngineOutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a bundle's TensorRT engine for this GPU."""

@@ -223,7 +223,7 @@ def _readable(report: DeployReport, with_all: bool) -> Group:
         *report.notes,
         *warnings,
         written,
-        *advice_lines(report.recommendations),
+        *advice_lines(report.recommendations, with_all),
     )
 
 
@@ -234,13 +234,19 @@ def _default_sentence(engine: RecommendedEngine) -> str:
     return f"`upscale`, `stream` and `preview` run it in {engine.runtime} {label} on this machine by default"
 
 
-def advice_lines(recommendations: Sequence[Recommendation]) -> Iterator[str | Text]:
-    """The recommendations as lines of text, the fastest runtime first."""
+def advice_lines(recommendations: Sequence[Recommendation], with_all: bool) -> Iterator[str | Text]:
+    """The recommendations as lines of text, the fastest runtime first.
+
+    Args:
+        recommendations: One for each runtime.
+        with_all: Whether to show how each of them is run; otherwise only the first.
+    """
     from rich.text import Text
 
     if recommendations:
         yield "\nrecommended here, by what was measured:"
     for recommendation in recommendations:
         yield f"{recommendation.runtime}: {recommendation.summary}"
-        for line in filter(None, (recommendation.command, recommendation.python)):
+        is_shown = with_all or recommendation is recommendations[0]
+        for line in filter(None, (recommendation.command, recommendation.python) if is_shown else ()):
             yield Text(f"    {line}", no_wrap=True, overflow="ignore")  # a wrapped line cannot be copied into a shell

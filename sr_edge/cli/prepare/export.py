@@ -35,8 +35,8 @@ from sr_edge.files.whole_file import require_output_file
 from sr_edge.spec import FrameFormat, TileSpec
 
 if TYPE_CHECKING:
-    from sr_edge.calibration.data.patch import Batch
     from sr_edge.export import ExportReport
+    from sr_edge.frames import Batch
 
 
 CHECKED_PATCHES = 2

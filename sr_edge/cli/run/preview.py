@@ -27,7 +27,16 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import (
+    DecoderOption,
+    DeinterlaceOption,
+    OpenTimeoutOption,
+    ReadOption,
+    ReuseMemoryOption,
+    ReuseOption,
+    read_pairs,
+    read_reuse,
+)
 from sr_edge.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -74,7 +83,10 @@ def preview(
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     deinterlace: DeinterlaceOption = False,
+    decoder: DecoderOption = None,
     open_timeout_s: OpenTimeoutOption = 10.0,
+    reuse: ReuseOption = "exact",
+    reuse_memory: ReuseMemoryOption = None,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
@@ -82,7 +94,7 @@ def preview(
     channel_order: ChannelOrderOption = "rgb",
 ) -> None:
     """Show a stream before and after upscaling in a browser."""
-    controls = read_settings(settings)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
     from sr_edge.camera import Policy, SourceOptions
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import EngineOption, engine_options, recommended_engine
@@ -112,10 +124,13 @@ def preview(
             ),
             initial,
             controls,
+            reused,
         )
         resources.callback(upscaler.close)
         loading.close()
-        options = SourceOptions(ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s)
+        options = SourceOptions(
+            ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s, decoder=decoder
+        )
         frame_source = _preview_source(source, options, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)
@@ -128,6 +143,7 @@ def preview(
             policy=str(drop_policy),
             engines=choices,
             recommended=recommended_engine(bundle, choices),
+            controls=bundle.manifest.card.controls,
         )
         access = access_for(host)
         stream.start()

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.cli.interrupts import ending_on_signal, interruptible
 from sr_edge.cli.model_argument import (
     AUTO,
@@ -35,6 +35,7 @@ from sr_edge.cli.options import (
 )
 from sr_edge.cli.run.stream_options import (
     CodecOption,
+    DecoderOption,
     DeinterlaceOption,
     DurationOption,
     EncodeOption,
@@ -50,14 +51,18 @@ from sr_edge.cli.run.stream_options import (
     RateOption,
     RawOption,
     ReadOption,
+    ReuseMemoryOption,
+    ReuseOption,
     RoiOption,
     SinkArgument,
     SlotsOption,
     SourceArgument,
     StatsJsonOption,
+    TimecodeOption,
     VerboseOption,
     parse_pixel_format,
     read_pairs,
+    read_reuse,
 )
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
@@ -84,6 +89,7 @@ if TYPE_CHECKING:
     from sr_edge.model_sources import EngineChoice
     from sr_edge.model_sources.engine_choice import ChosenEngine
     from sr_edge.runtimes import Session
+    from sr_edge.upscaler.reuse_options import ReuseOptions
 
 
 def stream(
@@ -99,6 +105,8 @@ def stream(
     fallback: FallbackOption = None,
     max_latency_ms: MaxLatencyMsOption = None,
     nv12: Nv12Option = False,
+    reuse: ReuseOption = "exact",
+    reuse_memory: ReuseMemoryOption = None,
     duration: DurationOption = None,
     verbose: VerboseOption = False,
     stats_json: StatsJsonOption = None,
@@ -109,6 +117,8 @@ def stream(
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     codec: CodecOption = "libx264",
     encode: EncodeOption = [],  # noqa: B006
+    decoder: DecoderOption = None,
+    timecode: TimecodeOption = False,
     pixel_format: PixelFormatOption = "",
     open_timeout_s: OpenTimeoutOption = 10.0,
     give_up_s: GiveUpOption = None,
@@ -122,7 +132,7 @@ def stream(
     as_json: JsonOption = False,
 ) -> None:
     """Upscale a camera, a stream or a video live."""
-    controls = read_settings(settings)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
     _require_consistent_options(sink, fallback, max_latency_ms, as_json)
     if stats_json is not None:
         require_output_file(stats_json)
@@ -147,7 +157,7 @@ def stream(
     from sr_edge.model_sources import EngineChoice
 
     requested_policy = Policy.parse(policy) if policy is not None else None
-    routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
+    routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms, reused)
     display = Display(stats_json, verbose)
     event_log = EventLog(display.show_event)
     source_options = SourceOptions(
@@ -159,9 +169,15 @@ def stream(
         give_up_s=give_up_s,
         is_deinterlaced=deinterlace,
         on_event=event_log.record,
+        decoder=decoder,
     )
     sink_options = SinkOptions(
-        codec, read_pairs(encode), parse_pixel_format(pixel_format), give_up_s, on_event=event_log.record
+        codec,
+        read_pairs(encode),
+        parse_pixel_format(pixel_format),
+        give_up_s,
+        on_event=event_log.record,
+        has_timecode=timecode,
     )
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
         loading = resources.enter_context(ExitStack())
@@ -176,16 +192,10 @@ def stream(
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
         upscaler = frame_upscaler_for(
-            session, used_policy, controls, nv12_session=nv12_session, on_event=event_log.record
+            session, used_policy, controls, reused, nv12_session=nv12_session, on_event=event_log.record
         )
         title = StreamTitle(session.spec, used_policy)
-
-        def check_frame(frame: VideoFrame) -> None:
-            routing.require_sink_supports(sink, sink_options, upscaler.scale, frame)
-            area = routing.region or frame
-            size = area.width, area.height
-            display.show_start(title, size, (upscaler.scale * size[0], upscaler.scale * size[1]))
-
+        check_frame = partial(routing.check_frame, sink, sink_options, title, display)
         options = routing.options(used_policy, fallback_session, upscaler.scale, event_log)
         loop = Loop(CheckedSource(opened, check_frame), upscaler, options)
         show_end = partial(_show_end, None if sink == "-" else show, title, display)
@@ -219,6 +229,7 @@ class _Routing:
     every: int
     fallback: str | None
     max_latency_ms: float | None
+    reuse: ReuseOptions
 
     def fallback_session(self, engines: _Engines) -> Session | None:
         return None if self.fallback in (None, "bicubic") else engines.open_model(Path(str(self.fallback)))[0]
@@ -237,19 +248,23 @@ class _Routing:
             event_log=event_log,
         )
 
-    def require_sink_supports(self, sink: str, sink_options: SinkOptions, scale: int, frame: VideoFrame) -> None:
-        """Raises StreamError if the sink does not support the size or format of the upscaled frame."""
+    def check_frame(
+        self, sink: str, sink_options: SinkOptions, title: StreamTitle, display: Display, frame: VideoFrame
+    ) -> None:
+        """Shows what runs; raises StreamError if the sink does not support the size or format of the upscaled frame."""
         from sr_edge.camera.sinks.open import require_encodable
 
-        area = self.region or frame
-        require_encodable(sink, sink_options, frame.format, scale * area.width, scale * area.height)
+        area, scale = self.region or frame, title.session.scale
+        width, height = scale * area.width, scale * area.height
+        require_encodable(sink, sink_options, frame.format, width, height, frame.colour)
+        display.show_start(title, (area.width, area.height), (width, height))
 
     def _fallback_upscaler(self, policy: Policy, session: Session | None, scale: int) -> FrameUpscaler | None:
         from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for
 
         if self.fallback is None:
             return None
-        return BicubicFrameUpscaler(scale) if session is None else frame_upscaler_for(session, policy)
+        return BicubicFrameUpscaler(scale) if session is None else frame_upscaler_for(session, policy, reuse=self.reuse)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from sr_edge.camera.media.frame import PixelFormat
+    from sr_edge.upscaler.reuse_options import ReuseOptions
 
 Pairs = list[str]
 
@@ -116,7 +117,27 @@ RawOption = Annotated[
 ]
 RateOption = Annotated[
     str | None,
-    typer.Option(help="Frame rate of a folder or numbered sequence of images. Default: 30.", show_default=False),
+    typer.Option(
+        help="Frame rate of a source that gives none: a folder or numbered sequence of images, where the default is "
+        "30, a camera without a rate, or MJPEG over HTTP.",
+        show_default=False,
+    ),
+]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="FFmpeg's name of the decoder, for example h264_cuvid or h264_v4l2m2m. It is used or refused, never "
+        "replaced. Default: FFmpeg's own choice, in software.",
+        show_default=False,
+    ),
+]
+TimecodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--timecode",
+        help="Store when the first frame of a live source was captured (UTC) in the recorded .mp4, .mov or .mkv file.",
+    ),
 ]
 DeinterlaceOption = Annotated[
     bool,
@@ -142,12 +163,45 @@ ReadOption = Annotated[
         show_default=False,
     ),
 ]
-CodecOption = Annotated[str, typer.Option(help="FFmpeg's name of the video encoder.")]
+CodecOption = Annotated[
+    str,
+    typer.Option(
+        help="FFmpeg's name of the video encoder, for example libx265 or h264_nvenc. It is used or refused, never "
+        "replaced."
+    ),
+]
 EncodeOption = Annotated[
     Pairs,
     typer.Option(
         metavar="NAME=VALUE",
         help="FFmpeg option for the encoder, for example crf=18. Repeatable.",
+        show_default=False,
+    ),
+]
+ReuseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="off|exact|DB",
+        help="Tiles that are not computed again for the next frame: none, those that did not change (the output is the "
+        "same to the bit), or also those whose change moves the output by less than DB decibels, for example 0.05.",
+    ),
+]
+VideoReuseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="off|exact|DB",
+        help="Tiles of a video that are not computed again for the next frame: none, those that did not change (the "
+        "output is the same to the bit), or also those whose change moves the output by less than DB decibels. "
+        "Default: exact.",
+        show_default=False,
+    ),
+]
+ReuseMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for the tiles that are kept for reuse, for example 512M or 1G. If the tiles of one frame need "
+        "more, none are reused. Default: 256M.",
         show_default=False,
     ),
 ]
@@ -185,6 +239,13 @@ def read_pairs(texts: Pairs) -> dict[str, str]:
             )
         pairs[name.strip()] = value
     return pairs
+
+
+def read_reuse(mode: str, memory: str | None) -> ReuseOptions:
+    """Parses --reuse and --reuse-memory; raises UsageError for anything else."""
+    from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, ReuseOptions, parse_memory
+
+    return ReuseOptions.parse(mode, DEFAULT_REUSE_MEMORY_BYTES if memory is None else parse_memory(memory))
 
 
 def parse_pixel_format(text: str) -> PixelFormat | None:

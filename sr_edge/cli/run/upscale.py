@@ -32,7 +32,13 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption
+from sr_edge.cli.run.stream_options import (
+    DeinterlaceOption,
+    EncodeOption,
+    PixelFormatOption,
+    ReuseMemoryOption,
+    VideoReuseOption,
+)
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -41,7 +47,7 @@ from sr_edge.cli.run.upscale_video import (
     run_video_job,
     video_summary,
 )
-from sr_edge.errors import FrameError
+from sr_edge.errors import FrameError, UsageError
 from sr_edge.files.whole_file import require_output, require_output_file
 
 if TYPE_CHECKING:
@@ -93,8 +99,9 @@ FramesOption = Annotated[
 CodecOption = Annotated[
     str,
     typer.Option(
-        metavar="h264|h265|vp9|av1",
-        help="Codec of the video. Default: chosen by bit depth and container.",
+        metavar="h264|h265|vp9|av1|ENCODER",
+        help="Codec of the video, or FFmpeg's name of an encoder, for example h264_nvenc. "
+        "Default: chosen by bit depth and container.",
         show_default=False,
     ),
 ]
@@ -121,13 +128,16 @@ def upscale(
     frames: FramesOption = "",
     codec: CodecOption = "",
     crf: CrfOption = None,
+    encode: EncodeOption = [],  # noqa: B006  # typer copies it; it wants a list here
     pixel_format: PixelFormatOption = "",
     deinterlace: DeinterlaceOption = False,
     copy: CopyOption = "all",
+    reuse: VideoReuseOption = "",
+    reuse_memory: ReuseMemoryOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
-    settings: SettingsOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    settings: SettingsOption = [],  # noqa: B006
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
@@ -138,9 +148,13 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
-    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
+    video_arguments = VideoArguments(
+        frames, codec, crf, copy, pixel_format, deinterlace, tuple(encode), reuse, reuse_memory
+    )
+    reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
+        _require_fitting_source(source, resume)
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show, ExitStack() as loading:
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
@@ -159,7 +173,7 @@ def upscale(
                 progress = loading.enter_context(progress_on_stderr())
                 started = time.perf_counter()
                 if job is not None:
-                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
+                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, reused, progress))
                 else:
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
@@ -197,6 +211,26 @@ def _counted_notes(results: Sequence[FileResult]) -> list[str]:
     if len(results) == 1:
         return [f"note: {note}" for note in counts]
     return [f"note: {note} ({count} picture{'s' if count > 1 else ''})" for note, count in counts.items()]
+
+
+def _require_fitting_source(source: Path, resume: bool) -> None:
+    """Checks a picture or folder of pictures before a model is loaded.
+
+    Raises:
+        FrameError: It does not exist.
+        UsageError: `--no-resume` was given for a single picture.
+    """
+    if not source.exists():
+        raise FrameError(
+            f"there is no file or folder {source}", found=source, wanted="an existing file", remedy="check the name"
+        )
+    if not resume and not source.is_dir():
+        raise UsageError(
+            f"--no-resume has no effect on {source}: a single image is always upscaled again",
+            found=source,
+            wanted="a folder of images, or a video",
+            remedy="leave --no-resume out",
+        )
 
 
 def _require_writable_target(source: Path, target: Path) -> None:

@@ -151,19 +151,19 @@ class ReduceSum(OpRun):
     op_domain = ""
 
     def _run(self, x: Tensor, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> tuple[Tensor]:
-        over = tuple(int(axis) for axis in (() if axes is None else axes)) or None
-        if over is None and noop_with_empty_axes:
+        reduced_axes = tuple(int(axis) for axis in (() if axes is None else axes)) or None
+        if reduced_axes is None and noop_with_empty_axes:
             return (x,)
         wide = np.float32 if x.dtype == np.float16 else x.dtype
-        return (self._reduce(x, over, bool(keepdims), wide).astype(x.dtype),)
+        return (self._reduce(x, reduced_axes, bool(keepdims), wide).astype(x.dtype),)
 
-    def _reduce(self, x: Tensor, over: tuple[int, ...] | None, keepdims: bool, wide: npt.DTypeLike) -> Tensor:
-        return np.asarray(np.sum(x, axis=over, keepdims=keepdims, dtype=wide))
+    def _reduce(self, x: Tensor, reduced_axes: tuple[int, ...] | None, keepdims: bool, wide: npt.DTypeLike) -> Tensor:
+        return np.asarray(np.sum(x, axis=reduced_axes, keepdims=keepdims, dtype=wide))
 
 
 class ReduceMean(ReduceSum):
-    def _reduce(self, x: Tensor, over: tuple[int, ...] | None, keepdims: bool, wide: npt.DTypeLike) -> Tensor:
-        return np.asarray(np.mean(x, axis=over, keepdims=keepdims, dtype=wide))
+    def _reduce(self, x: Tensor, reduced_axes: tuple[int, ...] | None, keepdims: bool, wide: npt.DTypeLike) -> Tensor:
+        return np.asarray(np.mean(x, axis=reduced_axes, keepdims=keepdims, dtype=wide))
 
 
 class Erf(OpRun):

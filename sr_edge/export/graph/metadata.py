@@ -11,8 +11,9 @@ import onnx
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import BundleError, ExportError
 from sr_edge.export.graph.view import scalar_inputs
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.printable import one_line
-from sr_edge.spec import Control, FrameFormat, ModelCard, Nv12Colour, Precision, TileSpec
+from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 
 METADATA_KEY = "sr_edge"
 

@@ -33,7 +33,8 @@ from sr_edge.export.passes.uint8_io import (
     with_shapes,
     wrap_uint8,
 )
-from sr_edge.nv12 import (
+from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
+from sr_edge.nv12.frames import (
     CHROMA_LIMIT,
     MARGIN_PX,
     chroma_weights,
@@ -41,7 +42,7 @@ from sr_edge.nv12 import (
     require_nv12_tile,
     rgb_matrix,
 )
-from sr_edge.spec import FrameFormat, Nv12Colour, TileSpec, require_nv12_colour
+from sr_edge.spec import FrameFormat, TileSpec
 
 _PIXELS = 4
 """Pixels that share a chroma sample."""

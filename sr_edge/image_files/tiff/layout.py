@@ -147,8 +147,8 @@ def read_layout(path: Path, ifd: Ifd, file_size: int) -> TiffLayout:
 def _photometric(path: Path, ifd: Ifd) -> Photometric:
     number = ifd.number(Tag.PHOTOMETRIC, Photometric.BLACK_IS_ZERO)
     if number not in set(Photometric):
-        meaning = _REFUSED_INTERPRETATIONS.get(number, f"the photometric interpretation {number}")
-        raise refused(path, f"stores {meaning}", "gray, RGB, palette, CMYK or YCbCr")
+        interpretation = _REFUSED_INTERPRETATIONS.get(number, f"the photometric interpretation {number}")
+        raise refused(path, f"stores {interpretation}", "gray, RGB, palette, CMYK or YCbCr")
     inks = 1
     if number == Photometric.CMYK and ifd.number(Tag.INK_SET, inks) != inks:
         raise refused(path, "stores inks that are not CMYK", "CMYK")

@@ -32,6 +32,9 @@ def with_batch_of_one(
 
     Returns:
         The graph, how it takes and returns pictures now, and what was done; empty if the batch is 1 already.
+
+    Raises:
+        ExportError: Neither graph agrees with the original.
     """
     batch = probed.input.port.batch
     single = _with_first_dimension(model, probed.input.port.name, 1)

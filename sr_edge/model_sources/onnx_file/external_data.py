@@ -44,7 +44,11 @@ def _constants_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]
 
 
 def load_external_data(model: onnx.ModelProto, path: Path) -> None:
-    """Reads all weights from the files beside the model; no file outside its folder is opened."""
+    """Reads all weights from the files beside the model; no file outside its folder is opened.
+
+    Raises:
+        ExportError: A file is missing, too short or outside of the folder, or all together are too large.
+    """
     tensors = [tensor for tensor in _all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     needed = path.stat().st_size + sum(_byte_size(tensor, path) for tensor in tensors)
     if needed > MAX_BYTES:

@@ -1,9 +1,9 @@
 """Lets a graph of one size take pictures of another size, if it computes the same there.
 
 Many networks of convolutions are exported for one size although their operators take any. Others contain sizes in their
-constants, such as windows, masks and the shapes of reshapes. Both are told apart by running them: the two sizes are cut
-from one picture with a common corner, and the results near that corner have to agree. Two opposite corners cover every
-border. A network in which a pixel depends on others farther away than half of the smaller size is refused.
+constants, such as windows, masks and the shapes of reshapes. Both are distinguished by running them: the two sizes are
+cut from one picture with a common corner, and the results near that corner have to agree. Two opposite corners cover
+every border. A network in which a pixel depends on others farther away than half of the smaller size is refused.
 """
 
 from __future__ import annotations

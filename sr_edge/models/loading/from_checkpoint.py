@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -151,16 +151,8 @@ def _load_script(
     require_image_only(network, str(path))
     module = with_unit_input_range(network, input_range).eval()
     probe = probe_sizes(module, str(path), probe_network(module, str(path), tile, scale))
-    card = ModelCard(
-        name=path.stem,
-        scale=probe.scale,
-        parameters=count_parameters(network),
-        multiple_px=probe.multiple_px,
-        minimum_px=probe.minimum_px,
-        square_tiles=probe.square,
-        input_channels=probe.channels,
-        output_channels=probe.channels,
-        input_range=input_range,
+    card = replace(
+        probe.card(path.stem, network, input_range),
         weights_source=f"{path.name}, a TorchScript program",
         weights_sha256=checkpoint.sha256,
     )

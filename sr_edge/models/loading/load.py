@@ -23,7 +23,6 @@ from sr_edge.models.registry import SCALES as REGISTERED_SCALES
 from sr_edge.models.registry import (
     build_network,
     bundled_weights,
-    count_parameters,
     find_architecture,
     model_names,
     require_scale,
@@ -236,16 +235,8 @@ def _load_factory(
         source, licence, remarks = loaded.source, loaded.licence, (*remarks, *loaded.remarks)
     module = with_unit_input_range(network, input_range).eval()
     probe = probe_sizes(module, arch, probe_network(module, arch, tile, scale))
-    card = ModelCard(
-        name=arch,
-        scale=probe.scale,
-        parameters=count_parameters(network),
-        multiple_px=probe.multiple_px,
-        minimum_px=probe.minimum_px,
-        square_tiles=probe.square,
-        input_channels=probe.channels,
-        output_channels=probe.channels,
-        input_range=input_range,
+    card = dataclasses.replace(
+        probe.card(arch, network, input_range),
         random_weights=random_weights,
         weights_source=source,
         weights_sha256=sha256_of(weights) if weights else "",

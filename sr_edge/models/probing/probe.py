@@ -15,7 +15,8 @@ from sr_edge.models.checkpoints import ScriptNetwork
 from sr_edge.models.checkpoints.bounds import first_line, short_line
 from sr_edge.models.probing.failures import OtherChannels, UnsupportedTile, explain_failure
 from sr_edge.models.probing.randomness import RandomOperators
-from sr_edge.spec import CHANNELS, DEFAULT_TILE, RGB, TileSpec, require_channels
+from sr_edge.models.registry import count_parameters
+from sr_edge.spec import CHANNELS, DEFAULT_TILE, RGB, ModelCard, TileSpec, require_channels
 
 SCALES = (1, 2, 3, 4, 8, 16)
 """Accepted ratios of output to input size, which must be exact and the same for height and width."""
@@ -46,6 +47,20 @@ class Probe:
     square: bool = False
     channels: int = RGB
     remarks: tuple[str, ...] = ()
+
+    def card(self, name: str, network: nn.Module, input_range: float) -> ModelCard:
+        """The model card of the network that was run; where its weights come from is still to be added."""
+        return ModelCard(
+            name=name,
+            scale=self.scale,
+            parameters=count_parameters(network),
+            multiple_px=self.multiple_px,
+            minimum_px=self.minimum_px,
+            square_tiles=self.square,
+            input_channels=self.channels,
+            output_channels=self.channels,
+            input_range=input_range,
+        )
 
 
 def probe_network(

@@ -37,6 +37,16 @@ def executed_precision(layers: Mapping[Precision, int], quantized: int, float_pr
     return Executed(ran, float_precision, _note(int8, quantized, float_layers))
 
 
+def unsupported(problem: str, precision: Precision, supported: Sequence[Precision]) -> PrecisionUnavailable:
+    """The error of a precision that a device does not support; its remedy lists those that it does."""
+    return PrecisionUnavailable(
+        problem,
+        found=precision,
+        wanted=tuple(supported),
+        remedy=f"choose a supported precision: {', '.join(supported)}",
+    )
+
+
 def require_possible(request: SessionRequest, obstacles: Sequence[PrecisionUnavailable | None]) -> None:
     """Raises the first of the obstacles unless the request allows another precision."""
     first = next((obstacle for obstacle in obstacles if obstacle), None)
@@ -54,7 +64,7 @@ def require_requested(request: SessionRequest, runtime: str, executed: Executed)
         f"{executed.ran}{detail}",
         found=executed.ran,
         wanted=request.precision,
-        remedy="choose another runtime or precision (in Python, allow_other_precision=True opens it all the same)",
+        remedy="choose another runtime or precision (in Python, allow_other_precision=True opens it anyway)",
     )
 
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
-from sr_edge.runtimes.session import Batch, Frame, Session, SessionSpec, StageTimes
-from sr_edge.spec import FrameFormat, Latency
+from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.runtimes.session import Latency, Session, SessionSpec, StageTimes
+from sr_edge.spec import FrameFormat
 
 _NOTE = "8-bit frames run in the bundle's uint8 graph"
 
@@ -75,18 +76,20 @@ class FrameSession:
             spec, io=FrameFormat.FLOAT_NCHW, has_uint8_graph=True, note="; ".join(filter(None, (spec.note, _NOTE)))
         )
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         return self._session_for(frames).run(frames, controls)
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         return self._session_for(frames).run_staged(frames, controls)
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         """Tickets of the uint8 graph are even, those of the float graph odd."""
         session = self._session_for(frames)
         return 2 * session.submit(frames, controls) + (session is self._float)
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         session = self._float if ticket % 2 else self._eight_bit
         if session is None:
             raise UsageError(
@@ -120,7 +123,7 @@ class FrameSession:
     ) -> None:
         self.close()
 
-    def _session_for(self, frames: Batch | Frame) -> Session:
+    def _session_for(self, frames: Batch | Uint8Frame) -> Session:
         """The session for these frames; the uint8 session raises the error for any other type, and after `close`."""
         if getattr(frames, "dtype", None) != np.float32:
             return self._eight_bit

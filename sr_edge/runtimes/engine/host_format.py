@@ -11,12 +11,12 @@ from typing import cast
 import numpy as np
 
 from sr_edge.errors import TileError, UsageError
-from sr_edge.frames import batch_from_frame, frame_from_batch
-from sr_edge.nv12 import nv12_shape
-from sr_edge.runtimes.session import Batch, Frame, SessionRequest
+from sr_edge.frames import Batch, Uint8Frame, batch_from_frame, frame_from_batch
+from sr_edge.nv12.frames import nv12_shape
+from sr_edge.runtimes.session import SessionRequest
 from sr_edge.spec import FrameFormat, TileSpec, count_of_channels
 
-Tile = Batch | Frame
+Tile = Batch | Uint8Frame
 """An input or output array of a graph: float32 (1, channels, height, width), or uint8 (1, height, width, channels)."""
 
 
@@ -108,17 +108,17 @@ def require_graph(request: SessionRequest, input_shape: Sequence[object], output
             )
 
 
-def tile_from_frames(frames: Batch | Frame, io: FrameFormat) -> Tile:
+def tile_from_frames(frames: Batch | Uint8Frame, io: FrameFormat) -> Tile:
     """Converts the caller's `frames`, which `format_of` has checked, to the graph's format; a view where possible."""
     is_float = frames.dtype == np.float32
     if io is FrameFormat.FLOAT_NCHW:
-        return cast(Batch, frames) if is_float else batch_from_frame(cast(Frame, frames))
-    return (frame_from_batch(cast(Batch, frames)) if is_float else cast(Frame, frames))[np.newaxis]
+        return cast(Batch, frames) if is_float else batch_from_frame(cast(Uint8Frame, frames))
+    return (frame_from_batch(cast(Batch, frames)) if is_float else cast(Uint8Frame, frames))[np.newaxis]
 
 
-def frames_from_tile(tile: Tile, io: FrameFormat) -> Batch | Frame:
+def frames_from_tile(tile: Tile, io: FrameFormat) -> Batch | Uint8Frame:
     """Converts the graph's output to the caller's format `io`; a view of `tile` where it is in it already."""
     is_float = tile.dtype == np.float32
     if io is FrameFormat.FLOAT_NCHW:
-        return cast(Batch, tile) if is_float else batch_from_frame(cast(Frame, tile[0]))
-    return cast(Frame, frame_from_batch(cast(Batch, tile)) if is_float else tile[0])
+        return cast(Batch, tile) if is_float else batch_from_frame(cast(Uint8Frame, tile[0]))
+    return cast(Uint8Frame, frame_from_batch(cast(Batch, tile)) if is_float else tile[0])

@@ -13,9 +13,10 @@ import numpy as np
 
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
+from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.runtimes.engine.host_format import graph_shape
-from sr_edge.runtimes.session import Batch, Frame, Session, StageTimes
-from sr_edge.spec import RGB, FrameFormat, Latency, TileSpec, member_of
+from sr_edge.runtimes.session import Latency, Session, StageTimes
+from sr_edge.spec import RGB, FrameFormat, TileSpec, member_of
 
 _SEED = 20_260_101
 _TAIL = 0.025
@@ -133,7 +134,7 @@ class StartUp:
     first_frame_ms: float
 
 
-def random_tile(tile: TileSpec | str, io: FrameFormat | str, channels: int = RGB) -> Batch | Frame:
+def random_tile(tile: TileSpec | str, io: FrameFormat | str, channels: int = RGB) -> Batch | Uint8Frame:
     """A seeded random tile for `Session.run`: uint8 HWC, a packed NV12 tile, or float32 NCHW in [0, 1].
 
     Args:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sr_edge.controls import Controls, control_values
 from sr_edge.errors import SrEdgeError, UsageError
+from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.runtimes.engine.executed import Executed, require_requested
 from sr_edge.runtimes.engine.host_format import (
     Tile,
@@ -27,8 +28,8 @@ from sr_edge.runtimes.engine.host_format import (
     tile_from_frames,
 )
 from sr_edge.runtimes.engine.meters import measure_latency
-from sr_edge.runtimes.session import Batch, Frame, SessionRequest, SessionSpec, StageTimes
-from sr_edge.spec import FrameFormat, Latency, TileSpec
+from sr_edge.runtimes.session import Latency, SessionRequest, SessionSpec, StageTimes
+from sr_edge.spec import FrameFormat, TileSpec
 
 DEFAULT_SLOTS = 2
 """While the engine computes one tile, the host converts another."""
@@ -156,7 +157,7 @@ class EngineSession:
             source = empty_tile(spec.io, spec.tile, spec.channels)
             self._free.put(_Slot(index, source, empty_tile(self._out_io, self._out_tile, spec.channels)))
         self._pool = ThreadPoolExecutor(spec.slots, thread_name_prefix=f"sr-edge-{spec.runtime}")
-        self._tickets: dict[int, Future[Batch | Frame]] = {}
+        self._tickets: dict[int, Future[Batch | Uint8Frame]] = {}
         self._next_ticket = itertools.count()
         self._closing = threading.Lock()
         self._closed = False
@@ -165,10 +166,12 @@ class EngineSession:
     def spec(self) -> SessionSpec:
         return self._spec
 
-    def run(self, frames: Batch | Frame, controls: Controls | None = None) -> Batch | Frame:
+    def run(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> Batch | Uint8Frame:
         return self.run_staged(frames, controls)[0]
 
-    def run_staged(self, frames: Batch | Frame, controls: Controls | None = None) -> tuple[Batch | Frame, StageTimes]:
+    def run_staged(
+        self, frames: Batch | Uint8Frame, controls: Controls | None = None
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         out_format = self._checked_format(frames)
         values = self._control_arrays(controls)
         slot = self._claim()
@@ -179,7 +182,7 @@ class EngineSession:
         finally:
             self._free.put(slot)
 
-    def submit(self, frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         out_format = self._checked_format(frames)
         values = self._control_arrays(controls)
         slot = self._claim()
@@ -193,7 +196,7 @@ class EngineSession:
         self._tickets[ticket] = future
         return ticket
 
-    def result(self, ticket: int) -> Batch | Frame:
+    def result(self, ticket: int) -> Batch | Uint8Frame:
         self._require_open()
         future = self._tickets.pop(ticket, None)
         if future is None:
@@ -250,11 +253,11 @@ class EngineSession:
                 remedy="open another one",
             )
 
-    def _checked_format(self, frames: Batch | Frame) -> FrameFormat:
+    def _checked_format(self, frames: Batch | Uint8Frame) -> FrameFormat:
         """The format of the result for these frames."""
         return output_format(format_of(frames, self._spec.io, self._spec.tile, self._spec.channels))
 
-    def _engine_tile(self, frames: Batch | Frame, slot: _Slot) -> Tile:
+    def _engine_tile(self, frames: Batch | Uint8Frame, slot: _Slot) -> Tile:
         """`frames` as the engine reads them: in place where possible, else copied into the slot's buffer."""
         tile = tile_from_frames(frames, self._spec.io)
         if tile.flags.c_contiguous and tile.flags.writeable:
@@ -264,7 +267,7 @@ class EngineSession:
 
     def _upscale(
         self, slot: _Slot, tile: Tile, controls: ControlArrays, out_format: FrameFormat, started: float
-    ) -> tuple[Batch | Frame, StageTimes]:
+    ) -> tuple[Batch | Uint8Frame, StageTimes]:
         is_own_format = out_format is self._out_io
         out = empty_tile(out_format, self._out_tile, self._spec.channels) if is_own_format else slot.output
         prepared = time.perf_counter()
@@ -275,7 +278,7 @@ class EngineSession:
         stages = (prepared - started, computed - prepared, finished - computed)
         return upscaled, StageTimes(*(1e3 * seconds for seconds in stages))
 
-    def _upscale_and_free(self, slot: _Slot, controls: ControlArrays, out_format: FrameFormat) -> Batch | Frame:
+    def _upscale_and_free(self, slot: _Slot, controls: ControlArrays, out_format: FrameFormat) -> Batch | Uint8Frame:
         try:
             return self._upscale(slot, slot.input, controls, out_format, time.perf_counter())[0]
         finally:

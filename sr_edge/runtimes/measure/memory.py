@@ -10,10 +10,9 @@ from pathlib import Path
 from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import EngineError
 from sr_edge.runtimes.engine.meters import require_runs
-from sr_edge.runtimes.measure.memory_probe import RESULT_PREFIX
+from sr_edge.runtimes.measure.memory_probe import RESULT_PREFIX, Memory
 from sr_edge.runtimes.registry import find_entry
 from sr_edge.runtimes.session import SessionRequest
-from sr_edge.spec import Memory
 
 _PACKAGE_FOLDER = str(Path(__file__).parents[3])
 _PROBE_PROGRAM = f"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -14,7 +14,6 @@ from sr_edge.errors import SrEdgeError
 from sr_edge.runtimes.engine.meters import random_tile
 from sr_edge.runtimes.registry import load_runtime
 from sr_edge.runtimes.session import Runtime, SessionRequest
-from sr_edge.spec import Memory
 
 RESULT_PREFIX = "sr-edge-memory:"
 """Start of the line that has the result; the libraries may print other lines to stdout."""
@@ -22,6 +21,18 @@ RESULT_PREFIX = "sr-edge-memory:"
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a new process: `baseline` before the engine was loaded, `peak` after running it."""
+
+    baseline_rss_bytes: int
+    peak_rss_bytes: int
+
+    @property
+    def added_bytes(self) -> int:
+        return max(0, self.peak_rss_bytes - self.baseline_rss_bytes)
 
 
 def main() -> int:

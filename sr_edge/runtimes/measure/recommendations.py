@@ -40,7 +40,7 @@ class StoredMeasurement:
 
 
 def fingerprint_of(
-    device: str, version: str, machine: Machine | None = None, found: Availability | None = None
+    device: str, version: str, machine: Machine | None = None, available: Availability | None = None
 ) -> Fingerprint:
     """The fingerprint of a device of this machine, in a runtime of that version.
 
@@ -48,12 +48,12 @@ def fingerprint_of(
         device: Name of the device, as the runtime calls it.
         version: Version of the runtime.
         machine: This machine; None describes it.
-        found: What the runtime found here, which names its other devices than the CPU.
+        available: The devices of the runtime here, which names those other than the CPU.
     """
     machine = machine or describe_machine()
     if device == "cpu":
         return Fingerprint(device, machine.cpu, machine.cpu_flags or (), version)
-    devices = {each.name: each.description for each in found.devices} if found else {}
+    devices = {each.name: each.description for each in available.devices} if available else {}
     return Fingerprint(device, devices.get(device) or devices.get(f"{device}:0", ""), (), version)
 
 
@@ -61,11 +61,11 @@ def fingerprint_here(runtime: str, device: str) -> Fingerprint | None:
     """The fingerprint of a runtime and a device of this machine; None where the runtime does not work or has no such
     device.
     """
-    found = availability(runtime)
-    names = {each.name for each in found.devices}
-    if not found.works or not names & {device, f"{device}:0"}:
+    available = availability(runtime)
+    names = {each.name for each in available.devices}
+    if not available.works or not names & {device, f"{device}:0"}:
         return None
-    return fingerprint_of(device, found.version, found=found)
+    return fingerprint_of(device, available.version, available=available)
 
 
 def measurement_file(bundle: Manifest) -> Path:

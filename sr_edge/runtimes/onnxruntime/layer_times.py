@@ -30,7 +30,11 @@ _BLOCKED = "_nchwc"
 
 
 def layer_times(profiled: ProfiledGraph) -> LayerTimes:
-    """Implements `ReportsLayerTimes` for the CPU; GPU kernels run after the call that the library times."""
+    """Implements `ReportsLayerTimes` for the CPU; GPU kernels run after the call that the library times.
+
+    Raises:
+        RuntimeUnavailable: The device is no CPU.
+    """
     error = runtime.obstacle(profiled.float_precision, profiled.device)
     if error is not None:
         raise error
@@ -108,11 +112,11 @@ class _Origins:
 
     def _between(self, tensors: list[str]) -> list[int]:
         """The nodes that compute these tensors from tensors that the optimized graph has, too."""
-        found: dict[int, None] = {}
+        nodes: dict[int, None] = {}
         pending = list(tensors)
         while pending:
             index = self._producer.get(pending.pop())
-            if index is not None and index not in found:
-                found[index] = None
+            if index is not None and index not in nodes:
+                nodes[index] = None
                 pending += [tensor for tensor in self._nodes[index].input if tensor not in self._kept]
-        return list(found)
+        return list(nodes)

@@ -17,7 +17,7 @@ from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UsageError
 from sr_edge.files.unfinished import temporary_folder
 from sr_edge.runtimes.artifact_choice import first_fitting
 from sr_edge.runtimes.engine.cores import physical_cores
-from sr_edge.runtimes.engine.executed import Executed, executed_precision, require_possible
+from sr_edge.runtimes.engine.executed import Executed, executed_precision, require_possible, unsupported
 from sr_edge.runtimes.engine.host_format import Tile, require_graph
 from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
 from sr_edge.runtimes.engine.vendor_errors import vendor_errors
@@ -69,9 +69,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     if precision is Precision.FP16:
         reason += " and computes fp16 graphs in fp32 there"
     sound = tuple(possible for possible in _PRECISIONS[kind] if possible not in _CAVEATS.get(kind, {}))
-    return PrecisionUnavailable(
-        reason, found=precision, wanted=sound, remedy=f"choose a supported precision: {', '.join(sound)}"
-    )
+    return unsupported(reason, precision, sound)
 
 
 def choose_artifact(

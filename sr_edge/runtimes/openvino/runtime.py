@@ -13,7 +13,7 @@ from typing import Any
 from sr_edge.bundle import Artifact, ArtifactKind
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable
 from sr_edge.runtimes.artifact_choice import first_fitting
-from sr_edge.runtimes.engine.executed import executed_precision, require_possible
+from sr_edge.runtimes.engine.executed import executed_precision, require_possible, unsupported
 from sr_edge.runtimes.engine.host_format import Tile, graph_shape, require_graph
 from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, ControlArrays, EngineProperties, session_over
 from sr_edge.runtimes.engine.vendor_errors import vendor_errors
@@ -69,12 +69,7 @@ def obstacle(precision: Precision, device: str) -> PrecisionUnavailable | None:
     possible = _precisions(core, name)
     if precision in possible:
         return None
-    return PrecisionUnavailable(
-        f"the openvino runtime does not support {precision} on {name.lower()}",
-        found=precision,
-        wanted=possible,
-        remedy=f"choose a supported precision: {', '.join(possible)}",
-    )
+    return unsupported(f"the openvino runtime does not support {precision} on {name.lower()}", precision, possible)
 
 
 def choose_artifact(

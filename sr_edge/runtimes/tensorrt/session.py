@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from sr_edge.controls import Controls
 from sr_edge.errors import TileError, UsageError
+from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.runtimes.cuda.device_array import device_array
 from sr_edge.runtimes.cuda.gpu_state import GpuState, clock_warning
 from sr_edge.runtimes.engine.host_format import empty_tile, frames_from_tile, graph_shape, tile_from_frames
 from sr_edge.runtimes.engine.meters import random_tile, require_runs
 from sr_edge.runtimes.engine.session import EngineSession
-from sr_edge.runtimes.session import Batch, Frame, SessionSpec
+from sr_edge.runtimes.session import Latency, SessionSpec
 from sr_edge.runtimes.tensorrt.engine import DeviceTimes, TensorRtEngine
-from sr_edge.spec import FrameFormat, Latency
+from sr_edge.spec import FrameFormat
 
 _TYPES = {FrameFormat.FLOAT_NCHW: "<f4", FrameFormat.UINT8_NHWC: "|u1", FrameFormat.NV12: "|u1"}
 
@@ -75,7 +76,7 @@ class TensorRtSession(EngineSession):
     def __enter__(self) -> TensorRtSession:
         return self
 
-    def run_on_device(self, source: object, controls: Controls | None = None) -> Batch | Frame:
+    def run_on_device(self, source: object, controls: Controls | None = None) -> Batch | Uint8Frame:
         """Upscales a tile that is in GPU memory, for example a camera's buffer, without copying it.
 
         Args:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sr_edge.frames import Uint8Frame
 from sr_edge.resize import downscale_bicubic
-from sr_edge.training.degradations.degradation import Frame
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Bicubic:
     is_fixed: bool = True
     halo_px: int = 0
 
-    def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
+    def degrade(self, hr: Uint8Frame, scale: int, random: np.random.Generator) -> Uint8Frame:
         return downscale_bicubic(hr, scale)
 
-    def test_pictures(self, hr: Frame, scale: int, index: int) -> dict[str, Frame]:
+    def test_pictures(self, hr: Uint8Frame, scale: int, index: int) -> dict[str, Uint8Frame]:
         return {"": downscale_bicubic(hr, scale)}
 
 

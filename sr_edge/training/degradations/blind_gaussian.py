@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sr_edge.frames import Uint8Frame
 from sr_edge.resize import resize_bicubic
-from sr_edge.training.degradations.degradation import Frame
 from sr_edge.training.degradations.filters import blur, frame_from_picture, gaussian_kernel, picture_from_frame
 
 KERNEL_PX = 21
@@ -31,10 +31,10 @@ class BlindGaussian:
     is_fixed: bool = False
     halo_px: int = 8
 
-    def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
+    def degrade(self, hr: Uint8Frame, scale: int, random: np.random.Generator) -> Uint8Frame:
         return blur_and_downscale(hr, scale, random.uniform(*TRAINING_SIGMA_PX[scale]))
 
-    def test_pictures(self, hr: Frame, scale: int, index: int) -> dict[str, Frame]:
+    def test_pictures(self, hr: Uint8Frame, scale: int, index: int) -> dict[str, Uint8Frame]:
         return {f"sigma {sigma:.2f}": blur_and_downscale(hr, scale, sigma) for sigma in gaussian8_sigmas_px(scale)}
 
 
@@ -43,7 +43,7 @@ def gaussian8_sigmas_px(scale: int) -> list[float]:
     return [float(sigma) for sigma in np.linspace(*TEST_SIGMA_PX[scale], TEST_KERNELS)]
 
 
-def blur_and_downscale(hr: Frame, scale: int, sigma_px: float) -> Frame:
+def blur_and_downscale(hr: Uint8Frame, scale: int, sigma_px: float) -> Uint8Frame:
     """Blurs and downscales an image, and rounds once at the end."""
     blurred = blur(picture_from_frame(hr), gaussian_kernel(KERNEL_PX, sigma_px, sigma_px))
     return frame_from_picture(resize_bicubic(blurred, 1 / scale))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Frame = npt.NDArray[np.uint8]
+from sr_edge.frames import Uint8Frame
 
 
 class Degradation(Protocol):
@@ -28,7 +27,7 @@ class Degradation(Protocol):
         """Low-resolution pixels around a crop on which its own pixels depend."""
         ...
 
-    def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
+    def degrade(self, hr: Uint8Frame, scale: int, random: np.random.Generator) -> Uint8Frame:
         """A random low-resolution version for training.
 
         Args:
@@ -41,7 +40,7 @@ class Degradation(Protocol):
         """
         ...
 
-    def test_pictures(self, hr: Frame, scale: int, index: int) -> dict[str, Frame]:
+    def test_pictures(self, hr: Uint8Frame, scale: int, index: int) -> dict[str, Uint8Frame]:
         """The low-resolution versions for validation by their labels, which are always the same for one `index`.
 
         Args:

@@ -21,9 +21,10 @@ from enum import Enum
 
 import numpy as np
 
-from sr_edge.training.degradations.degradation import Frame
+from sr_edge.frames import Uint8Frame
 from sr_edge.training.degradations.filters import (
-    Plane,
+    FloatPicture,
+    Kernel,
     add_gaussian_noise,
     add_poisson_noise,
     blur,
@@ -95,18 +96,18 @@ class RealNetDegradation:
     is_fixed: bool = False
     halo_px: int = 8
 
-    def degrade(self, hr: Frame, scale: int, random: np.random.Generator) -> Frame:
+    def degrade(self, hr: Uint8Frame, scale: int, random: np.random.Generator) -> Uint8Frame:
         if self.is_paired and random.random() < PAIRED:
             pair = [run_chain(hr, scale, chain, random) for chain in (Chain.NOISE, Chain.BLUR)]
         else:
             pair = [run_chain(hr, scale, Chain.BOTH, random)] * (1 + self.is_paired)
         return np.concatenate(pair, axis=2)
 
-    def test_pictures(self, hr: Frame, scale: int, index: int) -> dict[str, Frame]:
+    def test_pictures(self, hr: Uint8Frame, scale: int, index: int) -> dict[str, Uint8Frame]:
         return {"": run_chain(hr, scale, Chain.BOTH, np.random.default_rng((TEST_SEED, index)))}
 
 
-def run_chain(hr: Frame, scale: int, chain: Chain, random: np.random.Generator) -> Frame:
+def run_chain(hr: Uint8Frame, scale: int, chain: Chain, random: np.random.Generator) -> Uint8Frame:
     """Applies a chain with random parameters to an original image, and downscales it by `scale`."""
     picture = picture_from_frame(hr)
     small = (hr.shape[0] // scale, hr.shape[1] // scale)
@@ -123,7 +124,7 @@ def run_chain(hr: Frame, scale: int, chain: Chain, random: np.random.Generator) 
     return frame_from_picture(picture)
 
 
-def _draw_kernel(process: DegradationProcess, random: np.random.Generator) -> Plane:
+def _draw_kernel(process: DegradationProcess, random: np.random.Generator) -> Kernel:
     size_px = 2 * int(random.integers(3, 10, endpoint=True)) + 1
     sigma_x, sigma_y = random.uniform(*process.sigma_px, size=2)
     if random.random() < ISOTROPIC:
@@ -132,8 +133,8 @@ def _draw_kernel(process: DegradationProcess, random: np.random.Generator) -> Pl
 
 
 def _resize_at_random(
-    picture: Plane, size: tuple[int, int], process: DegradationProcess, random: np.random.Generator
-) -> Plane:
+    picture: FloatPicture, size: tuple[int, int], process: DegradationProcess, random: np.random.Generator
+) -> FloatPicture:
     """Resizes to `size` times a random factor; as in the source, the second pass is relative to the final size."""
     smallest, largest = process.factor
     choice = random.random()
@@ -147,7 +148,7 @@ def _resize_at_random(
     return resize(picture, height, width, str(random.choice(METHODS)))
 
 
-def _add_noise(picture: Plane, process: DegradationProcess, random: np.random.Generator) -> Plane:
+def _add_noise(picture: FloatPicture, process: DegradationProcess, random: np.random.Generator) -> FloatPicture:
     is_gray = bool(random.random() < GRAY_NOISE)
     if random.random() < 0.5:
         return add_gaussian_noise(picture, random.uniform(*process.gaussian_levels), is_gray, random)

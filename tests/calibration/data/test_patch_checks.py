@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.data.patch_checks import require_usable
 from sr_edge.errors import CalibrationError
+from sr_edge.frames import Batch
 from tests.expected_errors import raises
 
 

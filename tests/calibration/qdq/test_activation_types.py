@@ -14,12 +14,12 @@ from torch import nn
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
 from sr_edge.calibration.calibrated_file import choose_activation_type
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.errors import UsageError
 from sr_edge.export.passes.cleanup import name_nodes
 from sr_edge.export.passes.tracing import trace
+from sr_edge.frames import Batch
 from sr_edge.runtimes import describe_machine
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import AGREEMENT_DB, TILE, PsnrDb, Run, of_nodes, parsed, random_weight

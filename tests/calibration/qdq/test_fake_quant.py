@@ -7,10 +7,10 @@ import onnx
 import pytest
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.graph.candidates import find_quantizable_ops
 from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
 from sr_edge.calibration.qdq.writer import insert_qdq
+from sr_edge.frames import Batch
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Run, parsed, random_weight
 

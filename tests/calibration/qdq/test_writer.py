@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from sr_edge.calibration import Calibration, Decision, PlacementPolicy, Provenance, TensorRange, calibrate
-from sr_edge.calibration.data.patch import Batch
 from sr_edge.calibration.post_training import quantized_model
 from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.errors import CalibrationError, UsageError
 from sr_edge.export.graph.view import view_graph
 from sr_edge.export.passes.uint8_io import wrap_uint8
+from sr_edge.frames import Batch
 from sr_edge.spec import ActivationType, Precision
 from tests.calibration.graphs import PsnrDb, Run, of_nodes, random_weight
 from tests.expected_errors import raises

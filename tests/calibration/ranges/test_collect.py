@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from sr_edge.calibration import TensorRange, graph_tile
-from sr_edge.calibration.data.patch import Batch, StepProgress
+from sr_edge.calibration.data.patch import StepProgress
 from sr_edge.calibration.graph.im2col import quantizable_layers
 from sr_edge.calibration.graph.load import graph_channels, is_dynamic
 from sr_edge.calibration.graph.probe import InstrumentedGraph
@@ -21,6 +21,7 @@ from sr_edge.errors import CalibrationError
 from sr_edge.export.passes.cleanup import name_nodes
 from sr_edge.export.passes.tracing import trace
 from sr_edge.export.passes.uint8_io import wrap_uint8
+from sr_edge.frames import Batch
 from sr_edge.spec import TileSpec
 from tests.calibration.graphs import parsed
 from tests.expected_errors import raises

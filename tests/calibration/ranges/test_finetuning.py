@@ -21,7 +21,7 @@ from sr_edge.calibration import (
     read_cache,
 )
 from sr_edge.calibration.config import Limits
-from sr_edge.calibration.data.patch import Batch, Float32Array
+from sr_edge.calibration.data.patch import Float32Array
 from sr_edge.calibration.graph.candidates import QuantizableOp
 from sr_edge.calibration.graph.im2col import Layer
 from sr_edge.calibration.graph.load import load_graph
@@ -30,6 +30,7 @@ from sr_edge.calibration.qdq.writer import insert_qdq
 from sr_edge.calibration.ranges.finetuning import finetune, tune_tensor
 from sr_edge.calibration.ranges.search import LayerSamples, TensorStatistics, search_range
 from sr_edge.errors import CalibrationError, UsageError
+from sr_edge.frames import Batch
 from sr_edge.spec import ActivationType
 from tests.calibration.graphs import Run
 from tests.expected_errors import raises

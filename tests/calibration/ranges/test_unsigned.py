@@ -25,7 +25,7 @@ from sr_edge.calibration import (
     calibrate_within,
 )
 from sr_edge.calibration.data.hard_edges import COUNT, hard_edged_patches
-from sr_edge.calibration.data.patch import Batch, Float32Array
+from sr_edge.calibration.data.patch import Float32Array
 from sr_edge.calibration.data.patches import calibration_patches, held_out_patches
 from sr_edge.calibration.graph.im2col import quantizable_layers
 from sr_edge.calibration.graph.int8 import int8_weight
@@ -37,6 +37,7 @@ from sr_edge.calibration.selection.openvino_timings import output_of
 from sr_edge.export import export_onnx
 from sr_edge.export.graph.patches import PICTURES
 from sr_edge.export.graph.view import view_graph
+from sr_edge.frames import Batch
 from sr_edge.models import load_model
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, Precision, TileSpec

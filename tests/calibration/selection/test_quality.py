@@ -9,12 +9,13 @@ from typing import cast
 import numpy as np
 import pytest
 
-from sr_edge.calibration.data.patch import Batch, HeldOut
+from sr_edge.calibration.data.patch import HeldOut
 from sr_edge.calibration.qdq.fake_quant import FakeQuantGraph
 from sr_edge.calibration.result.timings import Timings
 from sr_edge.calibration.selection.gate import Budget, choose_layers
 from sr_edge.calibration.selection.quality import QualityEvaluator, cost_of_pictures_db
 from sr_edge.errors import NothingToQuantize
+from sr_edge.frames import Batch
 from sr_edge.metrics import cost_of_noise_db
 from tests.expected_errors import raises
 

@@ -17,6 +17,7 @@ import pytest
 from sr_edge.camera.file.encoding import SUFFIXES
 from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.media.codecs import CodecVerdict
 from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.camera.sources.open import SourceOptions, open_source
@@ -30,6 +31,26 @@ LONG = Film([33 * number for number in range(90)], Fraction(1, 1000))
 
 def upscaled(source: Path, target: Path, settings: VideoSettings | None = None) -> VideoResult:
     return upscale_video(plan_video(source, target, 2, settings), BicubicFrameUpscaler(2))
+
+
+def test_a_hardware_encoder_that_does_not_work_is_refused_before_the_work(
+    tmp_path: Path, absent_encoder: CodecVerdict
+) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    with raises(StreamError, found=absent_encoder.reason):
+        plan_video(source, tmp_path / "out.mkv", 2, VideoSettings(absent_encoder.name))
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_an_encoder_without_a_rate_factor_refuses_one_and_says_its_bit_rate(tmp_path: Path) -> None:
+    source, out = shoot(tmp_path / "in.mp4", Film(range(12), Fraction(1, 30))), tmp_path / "out.mp4"
+    with raises(StreamError, found=["crf"]):
+        plan_video(source, out, 2, VideoSettings("mpeg4", crf=20))
+    (note,) = plan_video(source, out, 2, VideoSettings("mpeg4")).notes
+    assert "mpeg4" in note and "Mbit/s" in note
+    assert upscaled(source, out, VideoSettings("mpeg4")).frames == 12
+    with raises(UsageError, found=Fraction(1, 90_000)):
+        plan_video(shoot(tmp_path / "fine.mp4", Film()), out, 2, VideoSettings("mpeg4"))
 
 
 def truncate(path: Path, share: float) -> Path:

@@ -29,6 +29,19 @@ def test_a_first_time_that_is_absent_is_one_frame_before_the_next() -> None:
     assert placed(timeline, [None, 500_000, 503_600], [0, 0.001, 0.002]) == [0, 3600, 7200]
 
 
+def test_live_frames_without_times_are_placed_by_the_clock_also_after_a_pause() -> None:
+    seconds = [0.0, 0.04, 0.30, 0.34, 0.38]
+    assert placed(Timeline(is_live=True), [None] * 5, seconds) == [round(90_000 * s) for s in seconds]
+
+
+def test_frames_without_times_of_a_constant_rate_follow_it_and_not_their_arrival() -> None:
+    timeline = Timeline(is_live=True, rate=Fraction(10), is_constant=True)
+    assert placed(timeline, [None] * 4, [0.0, 0.01, 0.5, 0.51]) == [0, 9000, 18_000, 27_000]
+    timeline.restart()
+    assert timeline.place(None, MPEG, round(2.51 * SECOND_NS)) == 27_000 + 180_000
+    assert timeline.place(None, MPEG, round(2.52 * SECOND_NS)) == 27_000 + 189_000
+
+
 def test_a_live_stream_that_restarts_goes_on_by_the_clock() -> None:
     timeline = Timeline(is_live=True)
     assert placed(timeline, [100, 3100], [0, 1 / 30]) == [0, 3000]

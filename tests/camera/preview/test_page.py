@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from sr_edge.camera.preview.access import Access
+from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
+from sr_edge.spec import Precision
 from tests.camera.preview.conftest import OpenPage
 from tests.camera.preview.running_preview import (
     HEIGHT,
@@ -117,6 +120,26 @@ def test_a_lost_connection_is_reported(browser: Any, bundle: Path, images: Path)
             page.wait_for_selector('#state[data-state="live"]', timeout=LIMIT_MS)
         page.wait_for_selector('#state[data-state="lost"]', timeout=LIMIT_MS)
         assert "Is it still running?" in page.locator("#notice").inner_text()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1440])
+def test_all_precisions_of_a_runtime_fit_into_the_window(
+    open_page: OpenPage, bundle: Path, images: Path, width: int
+) -> None:
+    labels = [(kind, Precision.FP32) for kind in Precision]
+    labels += [(Precision.INT8, kind) for kind in (Precision.BF16, Precision.FP16)]
+    engines = (*STREAM_INFO.engines, *(EngineOption("tensorrt-rtx", *pair) for pair in labels))
+    info = replace(STREAM_INFO, engines=engines, recommended=engines[-2])
+    with (
+        running_stream(bundle, images) as stream,
+        serving(stream, info, Access("127.0.0.1", "")) as port,
+        open_page(f"http://127.0.0.1:{port}/", viewport={"width": width, "height": 800}, has_touch=True) as page,
+    ):
+        assert page.locator("#engines input").count() == len(engines)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for button in page.locator("#engines label, #toolbar button").all():
+            box = button.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] >= MIN_TOUCH_PX
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -36,9 +36,9 @@ from sr_edge.camera.preview.stream import PreviewStream
 from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.controls import Controls
 from sr_edge.errors import EngineError, StreamError, UsageError
+from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.model_sources import open_session
 from sr_edge.runtimes import Session
-from sr_edge.runtimes.session import Batch, Frame
 from sr_edge.spec import Precision
 from tests.camera.clips import flat_frame, number_of
 from tests.camera.fakes import ListSource, eventually
@@ -208,6 +208,20 @@ def test_two_engines_upscale_the_same_frame(port: int, images: Path, session: Se
         request_engines(page, ENGINES[0])
         next_statistics(page, lambda message: message["engines"] == [ENGINES[0].label])
         assert frame.number < next_frame(page).number
+
+
+def test_frames_and_statistics_say_what_was_reused(port: int) -> None:
+    """The stream shows the same image again and again."""
+    with open_page(port) as page:
+        next_frame(page)
+        frame = next_frame(page)
+        statistics = next_statistics(page, lambda message: message["reuse"] and message["reuse"]["share"] > 0.5)
+    covered = np.zeros(frame.images[0].shape[:2], bool)
+    for left, top, width, height in frame.header["outputs"][0]["reused"]:
+        covered[top : top + height, left : left + width] = True
+    assert covered.all()
+    reuse = statistics["reuse"]
+    assert reuse["tiles"] > 0 and 0 < reuse["memory_bytes"] <= reuse["most_bytes"] and reuse["obstacle"] == ""
 
 
 def test_statistics_say_which_wish_they_answer(port: int) -> None:
@@ -451,7 +465,7 @@ def test_a_replaced_engine_is_closed_after_its_last_frame(bundle: Path, monkeypa
     in_model, may_return = threading.Event(), threading.Event()
     submit = sessions[0].submit
 
-    def slow(frames: Batch | Frame, controls: Controls | None = None) -> int:
+    def slow(frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
         in_model.set()
         assert may_return.wait(LIMIT_S)
         return submit(frames, controls)

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from sr_edge.camera import Colour, ColourRange, PixelFormat, Sink, SinkOptions, VideoFrame, open_sink, open_source
+from sr_edge.camera.media.codecs import CodecVerdict
 from sr_edge.camera.media.ffmpeg_errors import remedy_of
 from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
+from sr_edge.camera.sinks.open import require_encodable
 from sr_edge.errors import StreamError, UsageError
 from tests.camera.clips import HEIGHT, WIDTH, flat_frame, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, ListSource
@@ -283,7 +285,7 @@ def test_what_is_no_sink(name: str, found: str) -> None:
 
 
 def test_a_file_in_an_absent_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="absent"):
+    with raises(UsageError, found=tmp_path / "absent"):
         open_sink(str(tmp_path / "absent" / "out.mp4"), ListSource([]))
 
 
@@ -334,8 +336,41 @@ def test_a_size_that_the_encoder_cannot_hold(tmp_path: Path, size: tuple[int, in
 
 
 def test_an_unknown_encoder(tmp_path: Path) -> None:
-    with raises(StreamError, found="libx999", wanted=("libx264", "libx265")):
+    with raises(StreamError, found="libx999") as caught:
         sink_to(tmp_path / "out.mp4", options=SinkOptions("libx999"))
+    assert "libx264, libx265" in str(caught.value.remedy)
+
+
+def test_an_encoder_that_refuses_the_frames_says_why(tmp_path: Path) -> None:
+    text, options = str(tmp_path / "out.mkv"), SinkOptions("mjpeg")
+    require_encodable(text, options, PixelFormat.I420, WIDTH, HEIGHT, Colour(ColourRange.FULL))
+    with pytest.raises(StreamError) as caught:
+        require_encodable(text, options, PixelFormat.I420, WIDTH, HEIGHT, Colour(ColourRange.LIMITED))
+    assert "strict" in str(caught.value.found), "FFmpeg names the option"
+
+
+def test_a_hardware_encoder_that_does_not_open_leaves_no_file(tmp_path: Path, absent_encoder: CodecVerdict) -> None:
+    options = SinkOptions(absent_encoder.name)
+    with raises(StreamError, found=absent_encoder.reason):
+        require_encodable(str(tmp_path / "out.mp4"), options, PixelFormat.I420, WIDTH, HEIGHT)
+    sink = sink_to(tmp_path / "out.mp4", options=options)
+    with pytest.raises(StreamError):
+        sink.write(flat_frame(0, pts=0))
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("codec", "name"), [("mpeg4", "mpeg4"), ("libsvtav1", "av1"), ("mjpeg", "mjpeg")])
+def test_any_encoder_by_its_name(tmp_path: Path, codec: str, name: str) -> None:
+    events: list[str] = []
+    settings = {"strict": "unofficial"} if codec == "mjpeg" else {}  # otherwise it takes the full range only
+    out, options = tmp_path / "out.mkv", SinkOptions(codec, settings, on_event=events.append)
+    require_encodable(str(out), options, PixelFormat.NV12, WIDTH, HEIGHT)
+    write(sink_to(out, options=options), [flat_frame(number, number, PixelFormat.NV12) for number in range(3)])
+    assert len(read_clip(out)) == 3
+    with av.open(out) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == name
+    assert len(events) == (codec != "libsvtav1"), "the bit rate of an encoder without a known quality is an event"
 
 
 def test_a_wrong_setting_of_the_encoder(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_damaged_pictures_are_skipped_counted_and_named(
     warnings = json.loads(outcome.stdout)["warnings"]
     assert str(images / "broken.png") in warnings[0]
     assert warnings[1] == "1 of 4 pictures was skipped"
-    assert "1 file is no picture: notes.txt" in warnings
+    assert "1 file is not a picture: notes.txt" in warnings
 
 
 @pytest.mark.parametrize("side_px", [16, 24])

@@ -63,7 +63,7 @@ def test_the_command_that_deploy_recommends_runs(
     _, advice = outcome.stdout.split("recommended here, by what was measured:\n")
     *summary, command, python = advice.splitlines()
     assert summary[0].startswith("onnxruntime: ")
-    assert python.startswith("    sr_edge.open_session('convnet-tiny-x2.sredge', 'onnxruntime', sr_edge.Precision.")
+    assert python.startswith("    sr_edge.open_upscaler('convnet-tiny-x2.sredge', runtime='onnxruntime', precision='")
     program, *arguments = shlex.split(command)
     assert program == "sr-edge"
     places = {"IN": str(pictures / "waves0.png"), "OUT": "large.png"}
@@ -74,13 +74,21 @@ def test_the_command_that_deploy_recommends_runs(
 def test_what_is_to_be_copied_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     longer = PIPE_WIDTH // len("long ") + 1
     command = "sr-edge upscale " + longer * "long " + "IN OUT"
-    python = "sr_edge.open_session(" + longer * "long, " + ")"
-    lines = [*advice_lines([Recommendation("openvino", "run fp32", command=command, python=python)])]
+    python = "sr_edge.open_upscaler(" + longer * "long, " + ")"
+    lines = [*advice_lines([Recommendation("openvino", "run fp32", command=command, python=python)], with_all=False)]
     with result_on_stdout(as_json=False) as show:
         show({}, Group(*lines))
     shown = capsys.readouterr().out.splitlines()
     assert f"    {command}" in shown and f"    {python}" in shown
-    assert [*advice_lines([])] == []
+    assert [*advice_lines([], with_all=False)] == []
+
+
+@pytest.mark.parametrize(("with_all", "shown"), [(False, {"best"}), (True, {"best", "other"})])
+def test_only_the_best_is_shown_with_its_commands_unless_all_are_wanted(with_all: bool, shown: set[str]) -> None:
+    advice = [Recommendation(name, "run fp32", command=name, python=name) for name in ("best", "other")]
+    lines = [str(line) for line in advice_lines(advice, with_all)]
+    assert {line.strip() for line in lines if line.startswith("    ")} == shown
+    assert sum("run fp32" in line for line in lines) == 2
 
 
 def test_upscale_takes_the_rest_that_deploy_recommends(

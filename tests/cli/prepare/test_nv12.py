@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from sr_edge.export import read_metadata
-from sr_edge.spec import FrameFormat, Nv12Colour
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.spec import FrameFormat
 from tests.command_line import SrEdge
 
 NETWORK = ("convnet-tiny", "--scale", "2")

@@ -39,7 +39,7 @@ def test_a_folder_of_mixed_files(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
     names = {"a.jpg", "b.jfif", "c.png", "d.png", "e.png", "f.tif"}
     assert {path.name for path in out.iterdir()} == names
     assert all(read_picture(path).width == 2 * SIZE for path in out.iterdir())
-    assert "2 files are no pictures: g.heic, notes.txt" in outcome.stdout
+    assert "2 files are not pictures: g.heic, notes.txt" in outcome.stdout
     assert "CMYK was converted" in outcome.stdout and "(1 picture)" in outcome.stdout
     document = json.loads(sr_edge("upscale", bundle, folder, out, *ON_ORT, "--no-resume", "--json").stdout)
     assert [Path(path).name for path in document["not_pictures"]] == ["g.heic", "notes.txt"]

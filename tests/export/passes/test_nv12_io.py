@@ -15,8 +15,9 @@ from sr_edge.export.graph.onnxruntime_run import run_onnxruntime
 from sr_edge.export.passes.fp16 import to_fp16
 from sr_edge.export.passes.nv12_io import wrap_frames, wrap_nv12
 from sr_edge.export.passes.uint8_io import wrap_uint8
-from sr_edge.nv12 import nv12_shape, rgb_from_nv12_tile
-from sr_edge.spec import FrameFormat, Nv12Colour, TileSpec
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import nv12_shape, rgb_from_nv12_tile
+from sr_edge.spec import FrameFormat, TileSpec
 from tests.expected_errors import raises
 from tests.export.passes.test_uint8_io import INT8_CONV, run_openvino
 from tests.nv12_frames import largest_difference, planes_of, random_nv12

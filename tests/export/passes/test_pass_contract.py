@@ -42,7 +42,8 @@ from sr_edge.export.passes.rewrites.opset import lower_opset
 from sr_edge.export.passes.rewrites.pixel_rearrangement import rearranged_pixels
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.uint8_io import wrap_uint8
-from sr_edge.spec import ActivationType, Nv12Colour
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.spec import ActivationType
 
 CONV = "(float[1,3,8,8] x) => (float[1,3,8,8] y) <float[3,3,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}>"
 

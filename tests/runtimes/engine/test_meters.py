@@ -26,7 +26,7 @@ from sr_edge.runtimes import (
 )
 from sr_edge.runtimes.engine.host_format import Tile
 from sr_edge.runtimes.engine.session import EngineSession
-from sr_edge.runtimes.session import SessionSpec, StageTimes
+from sr_edge.runtimes.session import Latency, SessionSpec, StageTimes
 from sr_edge.spec import FrameFormat, Precision, TileSpec
 from tests.expected_errors import raises
 
@@ -184,3 +184,9 @@ def test_cpu_flags_are_those_that_matter(tmp_path: Path) -> None:
 def test_int8_saturates_on_x86_without_vnni(processor: str, flags: tuple[str, ...] | None, saturates: bool) -> None:
     machine = Machine(f"Linux 6 {processor}", "3.11", "Chip", 1, 1 << 30, flags)
     assert machine.saturates_int8 is saturates
+
+
+def test_a_latency_needs_samples() -> None:
+    assert Latency.from_samples([3.0, 1.0, 2.0]).p50_ms == 2.0
+    with raises(UsageError, found=0, wanted=1):
+        Latency.from_samples([])

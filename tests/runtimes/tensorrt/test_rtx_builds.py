@@ -17,10 +17,11 @@ from sr_edge.export import check_graph, wrap_uint8
 from sr_edge.export.checks.targets import readers_of
 from sr_edge.export.passes.nv12_io import wrap_nv12
 from sr_edge.models import ARCHITECTURES
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.tensorrt.api import TensorRTLibrary
 from sr_edge.runtimes.tensorrt.builder import BuiltEngine, build_engine
 from sr_edge.runtimes.tensorrt.options import BuildOptions
-from sr_edge.spec import ActivationType, FrameFormat, Nv12Colour, Precision
+from sr_edge.spec import ActivationType, FrameFormat, Precision
 from tests.expected_errors import raises
 from tests.runtimes.here import require_compiler
 from tests.runtimes.small_systems import System

@@ -11,9 +11,9 @@ export const engineName = (label) => {
 };
 
 export class EngineControls {
-  /** `send` is called with each wish. */
-  constructor({ fieldset, select, send }) {
-    Object.assign(this, { fieldset, select, send, labels: [], wanted: [], running: [], wish: 0 });
+  /** `wishes` counts what the page wishes for; `send` is called with each wish. */
+  constructor({ fieldset, select, wishes, send }) {
+    Object.assign(this, { fieldset, select, wishes, send, labels: [], wanted: [], running: [] });
     select.addEventListener("change", () => this.request([this.wanted[0], select.value]));
   }
 
@@ -21,9 +21,9 @@ export class EngineControls {
     this.fieldset.disabled = this.select.disabled = !isConnected;
   }
 
-  /** Lists the engines of a new connection, for which the server has seen no wish. */
+  /** Lists the engines of a new connection. */
   list({ engines, recommended }) {
-    Object.assign(this, { labels: engines, recommended, wish: 0 });
+    Object.assign(this, { labels: engines, recommended });
     const groups = byRuntime(engines);
     const rows = [...groups].map(([runtime, labels]) => this.group(runtime, labels));
     this.fieldset.replaceChildren(this.fieldset.firstElementChild, ...rows);
@@ -64,15 +64,15 @@ export class EngineControls {
   request([engine, compared]) {
     const other = compared === engine ? this.wanted[0] : compared;
     this.wanted = [engine, other].filter((label, index, all) => label && all.indexOf(label) === index);
-    this.wish += 1;
-    this.send({ request: "engines", engines: this.wanted, wish: this.wish });
+    this.wishes.count += 1;
+    this.send({ request: "engines", engines: this.wanted, wish: this.wishes.count });
     this.render();
   }
 
   /** Shows what the server says, unless it does not know the newest wish yet. */
   update({ engines, wanted, wish }) {
     this.running = engines;
-    if (wish === this.wish) this.wanted = wanted;
+    if (wish === this.wishes.count) this.wanted = wanted;
     this.render();
   }
 

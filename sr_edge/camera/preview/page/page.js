@@ -3,6 +3,7 @@
 import { EngineControls, engineName } from "./engines.js";
 import { Graph } from "./graphs.js";
 import { Picture } from "./picture.js";
+import { NetworkSettings } from "./settings.js";
 
 const RETRY_MS = 2000;
 const REFUSED = 4403;
@@ -22,10 +23,15 @@ const byId = (id) => document.getElementById(id);
 const picture = new Picture({
   player: byId("player"), stage: byId("stage"), slider: byId("slider"), boxes: [byId("pane"), byId("compared-pane")],
 });
-const engines = new EngineControls({ fieldset: byId("engines"), select: byId("compared"), send: (wish) => send(wish) });
+const wishes = { count: 0 };
+const engines = new EngineControls({
+  fieldset: byId("engines"), select: byId("compared"), wishes, send: (wish) => send(wish),
+});
+const settings = new NetworkSettings({ fieldset: byId("settings"), wishes, send: (wish) => send(wish) });
 const graphs = {
   rate: new Graph(document.querySelector("#rate svg"), ["out", "in"]),
-  latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95"]),
+  latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95", "model"]),
+  reused: new Graph(document.querySelector("#reused svg"), ["share"], { ceiling: 100 }),
   dropped: new Graph(document.querySelector("#dropped svg"), ["dropped"], { bars: true }),
 };
 let socket = null;
@@ -55,7 +61,7 @@ async function showFrame(received, blobs) {
   const labels = received.outputs.map(({ engine, model_ms: ms }) => `${engineName(engine)} · ${formatNumber(ms, ms < 10 ? 1 : 0)} ms`);
   const close = () => [before, ...afters].forEach((image) => image.close());
   header = received;
-  picture.show({ before, afters, labels, close });
+  picture.show({ before, afters, labels, reused: received.outputs.map(({ reused }) => reused), close });
   lastTime.drawn = performance.now();
   document.documentElement.dataset.frames = ++drawnFrames;
   document.documentElement.dataset.engine = received.outputs[0].engine;
@@ -111,12 +117,24 @@ function showStatistics(received) {
   const isLive = received.state === "live";
   if (isLive) {
     graphs.rate.add(seconds, { in: received.fps_in, out: received.fps_out });
-    graphs.latency.add(seconds, { p50: received.p50_ms, p95: received.p95_ms });
+    graphs.latency.add(seconds, { p50: received.p50_ms, p95: received.p95_ms, model: received.model_ms });
+    if (received.reuse) graphs.reused.add(seconds, { share: 100 * received.reuse.share });
     graphs.dropped.add(seconds, { dropped: elapsed > 0 ? newlyDropped / elapsed : 0 });
   }
+  showReuse(received.reuse);
   engines.update(received);
+  settings.update(received);
   showState(received.state, isLive ? received.problem : received.state === "failed" ? received.reason : "");
   showActivity();
+}
+
+/** Shows the share of reused tiles; null without reuse, or without a frame in the last seconds. */
+function showReuse(reuse) {
+  if (!reuse) return;
+  byId("reused").hidden = byId("show-reused").hidden = false;
+  const megabytes = (bytes) => formatNumber(bytes / 2 ** 20);
+  setCard("reused", `${formatNumber(100 * reuse.share)} %`,
+    reuse.obstacle || `of ${formatNumber(reuse.tiles)} tiles, ${megabytes(reuse.memory_bytes)} of ${megabytes(reuse.most_bytes)} MiB`);
 }
 
 function showState(state, notice) {
@@ -174,6 +192,12 @@ function pause() {
 
 const takeSnapshot = () => header && send({ request: "snapshot" });
 
+function toggleReused() {
+  picture.isTinted = !picture.isTinted;
+  byId("show-reused").setAttribute("aria-pressed", picture.isTinted);
+  picture.draw();
+}
+
 function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else byId("player").requestFullscreen?.();
@@ -186,7 +210,7 @@ function toggleHelp() {
 }
 
 const KEYS = {
-  p: pause, s: takeSnapshot, f: toggleFullScreen, "?": toggleHelp,
+  p: pause, s: takeSnapshot, f: toggleFullScreen, r: toggleReused, "?": toggleHelp,
   0: () => (picture.zoom = "fit"), 1: () => (picture.zoom = "1"), 2: () => (picture.zoom = "2"), 4: () => (picture.zoom = "4"),
   "+": () => picture.zoomBy(1), "-": () => picture.zoomBy(-1),
 };
@@ -194,6 +218,7 @@ const KEYS = {
 byId("pause").addEventListener("click", pause);
 byId("snapshot").addEventListener("click", takeSnapshot);
 byId("full-screen").addEventListener("click", toggleFullScreen);
+byId("show-reused").addEventListener("click", toggleReused);
 byId("full-screen").hidden = !document.fullscreenEnabled;
 byId("help-button").addEventListener("click", toggleHelp);
 document.addEventListener("fullscreenchange", () => {
@@ -241,8 +266,10 @@ async function receive(data) {
   }
   streamInfo = received;
   showStreamInfo();
+  wishes.count = 0; // of a new connection the server has seen none
   engines.list(received);
-  engines.isConnected = true;
+  settings.list(received.controls);
+  engines.isConnected = settings.isConnected = true;
 }
 
 function connect() {
@@ -255,7 +282,7 @@ function connect() {
   });
   opened.addEventListener("message", ({ data }) => opened === socket && receive(data));
   opened.addEventListener("close", ({ code, reason }) => {
-    engines.isConnected = false;
+    engines.isConnected = settings.isConnected = false;
     showState("lost", reason || "The connection to sr-edge is lost. Is it still running?");
     showActivity();
     if (code !== REFUSED) setTimeout(connect, RETRY_MS);

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from sr_edge.camera.address import without_secrets
+from sr_edge.addresses import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.media.timeline import Timeline
 from sr_edge.camera.protocols import Source, SourceInfo
 from sr_edge.camera.sources.gst.bindings import GLib, Gst
-from sr_edge.camera.sources.gst.layout import layout_from_caps, layout_of_buffer
+from sr_edge.camera.sources.gst.layout import frame_interval_ms, layout_from_caps, layout_of_buffer
 from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS
 from sr_edge.camera.sources.reconnect import ReconnectingSource
-from sr_edge.errors import StreamError
+from sr_edge.errors import StreamError, UsageError
 
 _TIME_BASE = Fraction(1, Gst.SECOND)
 _PULL_TIMEOUT_NS = Gst.SECOND // 5
@@ -32,19 +32,27 @@ class GstSource:
     is_reconnecting = False
     unreadable_packets = 0
 
-    def __init__(self, pipeline: str, previous: GstSource | None = None, silence_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        previous: GstSource | None = None,
+        silence_s: float = 5.0,
+        rate: Fraction | None = None,
+    ) -> None:
         """Starts the pipeline.
 
         Args:
             pipeline: In the syntax of gst-launch-1.0, without a sink; its last element outputs one of PIXEL_FORMATS.
             previous: The same pipeline before it was lost; its timeline is continued.
             silence_s: A live pipeline that outputs no frame for so long is lost.
+            rate: Frames per second, for a pipeline whose caps contain no frame rate.
 
         Raises:
             StreamError: The pipeline is invalid or does not start.
         """
+        self._rate = rate
         self.name = f"gst:{without_secrets(pipeline)}"
-        self.info = SourceInfo()
+        self.info = SourceInfo(rate)
         self._silence_s = silence_s
         self._closed = threading.Event()
         try:
@@ -62,7 +70,9 @@ class GstSource:
             failure = self._posted_error() or self._stream_error("the pipeline does not start")
             self._pipeline.set_state(Gst.State.NULL)
             raise failure
-        self.timeline: Timeline = previous.timeline if previous else Timeline(self.is_live)
+        self.timeline: Timeline = (
+            previous.timeline if previous else Timeline(self.is_live, rate, is_constant=rate is not None)
+        )
         if previous:
             self.timeline.restart()
 
@@ -96,6 +106,8 @@ class GstSource:
 
     def _frame(self, sample: Gst.Sample, sequence: int) -> VideoFrame:
         now_ns = time.monotonic_ns()
+        if sequence == 0:
+            self._require_rate_applies(sample.get_caps())
         buffer, layout = sample.get_buffer(), layout_from_caps(sample.get_caps())
         mapped, memory = buffer.map(Gst.MapFlags.READ)
         if not mapped:
@@ -111,6 +123,17 @@ class GstSource:
         pts = None if buffer.pts == Gst.CLOCK_TIME_NONE else buffer.pts
         frame = VideoFrame(planes, layout.format, layout.colour, pts, _TIME_BASE, now_ns, sequence)
         return replace(frame, pts=self.timeline.place(pts, _TIME_BASE, now_ns))
+
+    def _require_rate_applies(self, caps: Gst.Caps) -> None:
+        interval_ms = frame_interval_ms(caps)
+        if self._rate is not None and interval_ms:
+            raise UsageError(
+                f"the caps of {self.name} have a frame rate of {1e3 / interval_ms:g}, and {float(self._rate):g} would "
+                "have no effect",
+                found=self._rate,
+                wanted=1e3 / interval_ms,
+                remedy="leave --rate out; the element videorate converts the rate",
+            )
 
     def _posted_error(self) -> StreamError | None:
         message = self._pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
@@ -131,6 +154,7 @@ def open_gst_source(
     silence_s: float = 5.0,
     give_up_s: float | None = None,
     on_event: Callable[[str], None] = ignore_event,
+    rate: Fraction | None = None,
 ) -> Source:
     """Starts a pipeline; a live one is restarted when it is lost.
 
@@ -139,16 +163,17 @@ def open_gst_source(
         silence_s: A live pipeline that outputs no frame for so long is lost.
         give_up_s: How long to try to restart a lost pipeline; None tries without a limit.
         on_event: Called with a line about each loss and restart.
+        rate: Frames per second, for a pipeline whose caps contain no frame rate.
 
     Raises:
         StreamError: The pipeline is invalid or does not start.
     """
-    first = GstSource(pipeline, silence_s=silence_s)
+    first = GstSource(pipeline, silence_s=silence_s, rate=rate)
     if not first.is_live:
         return first
     return ReconnectingSource(
         first,
-        lambda previous: GstSource(pipeline, previous, silence_s),
+        lambda previous: GstSource(pipeline, previous, silence_s, rate),
         timeout_s=2 * silence_s,
         give_up_s=give_up_s,
         on_event=on_event,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import onnx
 
-from sr_edge.export.graph.view import GraphView, captured_tensors, default_opset, view_graph
+from sr_edge.export.graph.view import GraphView, captured_tensors, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, constant_shape, leaving_old_opsets
 
 _BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Less", "Greater"})
 
 
+@leaving_old_opsets
 def broadcast_without_expand(model: onnx.ModelProto) -> PassResult:
     """Removes each Expand of which every reader broadcasts the smaller tensor to the same shape."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit, fixed, removed = GraphEdit(view), view.output_names | captured_tensors(model), 0
     for index, node in enumerate(view.nodes):

@@ -2,7 +2,7 @@
 
 An axis of the moved tensor is a list of digits, from the slowest to the fastest, as in a number of mixed base. The
 position of an element in the source is the sum of several arrays, each of which depends on a few of the digits. An axis
-of the source is one digit at first, and its array holds multiples of the stride. Reshape regroups and splits digits,
+of the source is one digit at first, and its array contains multiples of the stride. Reshape regroups and splits digits,
 Transpose reorders them, Slice and Gather select from an array, and Concat joins arrays. So a cyclic shift of 1024 rows
 is an array of 1024 numbers, however many elements a row has.
 """
@@ -42,7 +42,7 @@ class Term:
 
 @dataclass(frozen=True)
 class ElementOrder:
-    """The order in which a tensor holds elements of a source.
+    """The order in which a tensor contains elements of a source.
 
     Attributes:
         source: the name of the source.

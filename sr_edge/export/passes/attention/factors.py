@@ -11,18 +11,17 @@ import math
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, captured_tensors, default_opset, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, captured_tensors, view_graph
 from sr_edge.export.passes.attention.product_columns import product_weight
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit
+from sr_edge.export.passes.rewrites.edit import GraphEdit, leaving_old_opsets
 
 _PASSING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 
 
+@leaving_old_opsets
 def factors_in_weights(model: onnx.ModelProto) -> PassResult:
     """Multiplies the weights of products by the constant factor that their result is multiplied by."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     fixed = view.output_names | captured_tensors(view.model)
     factors: dict[int, float] = {}

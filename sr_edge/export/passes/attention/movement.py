@@ -19,7 +19,6 @@ import onnx
 from sr_edge.export.graph.view import (
     GraphView,
     captured_tensors,
-    default_opset,
     integer_attribute,
     integers_attribute,
     view_graph,
@@ -28,16 +27,15 @@ from sr_edge.export.passes.attention.element_order import ElementOrder
 from sr_edge.export.passes.attention.movement_plan import MovementPlan, plan_movement
 from sr_edge.export.passes.attention.product_columns import product_weight
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, constant_integers, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, constant_integers, constant_shape, leaving_old_opsets
 
 RESHAPING = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 COPYING = frozenset({"Transpose", "Slice", "Split", "Gather", "Concat"})
 
 
+@leaving_old_opsets
 def move_once(model: onnx.ModelProto) -> PassResult:
     """Replaces chains of operators that only move data by fewer of them."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     orders = element_orders(view)
     if not orders:
@@ -48,7 +46,7 @@ def move_once(model: onnx.ModelProto) -> PassResult:
             region.write(edit)
             replaced, before, after = replaced + 1, before + region.copied_before, after + region.copied_after
     if not replaced:
-        return PassResult(model, False, "every tensor is moved with as few copies as this pass knows of")
+        return PassResult(model, False, "no data would be copied fewer times")
     edit.remove_unused_nodes()
     return edit.result(
         f"the results of {replaced} operators are moved with {after} copied elements instead of {before}"
@@ -178,14 +176,14 @@ class _Region:
 
     def _upstream(self, tensors: Iterable[str]) -> set[int]:
         """The nodes of the region that compute these tensors."""
-        found: set[int] = set()
+        nodes: set[int] = set()
         waiting = list(tensors)
         while waiting:
             index = self._view.producer.get(waiting.pop())
-            if index in self._nodes and index not in found:
-                found.add(index)
+            if index in self._nodes and index not in nodes:
+                nodes.add(index)
                 waiting += self._view.nodes[index].input
-        return found
+        return nodes
 
 
 def _regions(view: GraphView, orders: Mapping[str, ElementOrder]) -> list[_Region]:
@@ -201,7 +199,7 @@ def _regions(view: GraphView, orders: Mapping[str, ElementOrder]) -> list[_Regio
             single = len([output for output in view.nodes[index].output if output]) == 1
             plan = plan_movement(order, constant_shape(view, order.source) or ()) if single else None
             results.setdefault(order.source, {})[tensor] = plan
-    return [_Region(view, source, nodes[source], found) for source, found in results.items()]
+    return [_Region(view, source, nodes[source], plans) for source, plans in results.items()]
 
 
 def _is_moved_on(view: GraphView, reader: int, orders: Mapping[str, ElementOrder]) -> bool:

@@ -144,9 +144,9 @@ class MovementPlan:
 def plan_movement(order: ElementOrder, source_shape: Sequence[int]) -> MovementPlan | None:
     """The plan with the fewest copies; None where neither strides nor runs describe the order well."""
     whole = tuple(source_shape)
-    found = strided(order)
-    if found is not None:
-        plan = _transposition(found, order, whole)
+    order_strides = strided(order)
+    if order_strides is not None:
+        plan = _transposition(order_strides, order, whole)
         if plan is not None:
             return plan
     return _gathering(order, whole)
@@ -163,15 +163,15 @@ def _gathering(order: ElementOrder, source_shape: tuple[int, ...]) -> MovementPl
     return MovementPlan(order.source, source_shape, split, (0, 0), split, (1, 1), (0, 1), order.shape, runs)
 
 
-def _transposition(found: Strided, order: ElementOrder, source_shape: tuple[int, ...]) -> MovementPlan | None:
+def _transposition(order_strides: Strided, order: ElementOrder, source_shape: tuple[int, ...]) -> MovementPlan | None:
     """The plan without a Gather; with the axes of the result where each of them is one digit."""
-    merged = merged_steps([step for axis in found.steps for step in axis])
-    if all(len(axis) <= 1 for axis in found.steps) and len(merged) > 1:
-        direct = [axis[0] if axis else (1, 0) for axis in found.steps]
-        plan = _with_axes(direct, found.start, order, source_shape)
+    merged = merged_steps([step for axis in order_strides.steps for step in axis])
+    if all(len(axis) <= 1 for axis in order_strides.steps) and len(merged) > 1:
+        direct = [axis[0] if axis else (1, 0) for axis in order_strides.steps]
+        plan = _with_axes(direct, order_strides.start, order, source_shape)
         if plan is not None:
             return plan
-    return _with_axes(merged, found.start, order, source_shape)
+    return _with_axes(merged, order_strides.start, order, source_shape)
 
 
 def _with_axes(

@@ -14,31 +14,29 @@ from sr_edge.export.graph.view import (
     Constant,
     GraphView,
     captured_tensors,
-    default_opset,
     integer_attribute,
     view_graph,
 )
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.edit import (
-    OLDEST_OPSET,
     GraphEdit,
     NodeChain,
     constant_integers,
     constant_shape,
+    leaving_old_opsets,
 )
 
 
+@leaving_old_opsets
 def products_of_columns(model: onnx.ModelProto) -> PassResult:
     """Replaces slices of the columns of a product with a constant matrix by products with slices of the matrix."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit, fixed = GraphEdit(view), view.output_names | captured_tensors(view.model)
     split = sum(_split(view, index, edit, fixed) for index in range(len(view.nodes)))
     if not split:
-        return PassResult(model, False, "no product has columns that are only read apart")
+        return PassResult(model, False, "no product has columns that are only read through Slice nodes")
     edit.remove_unused_nodes()
-    return edit.result(f"{split} products whose columns are read apart are one product for each part")
+    return edit.result(f"{split} products whose columns are sliced are one product for each slice now")
 
 
 @dataclass(frozen=True)
@@ -85,12 +83,12 @@ def _parts(view: GraphView, product: str, columns: int, fixed: frozenset[str]) -
     for reader in view.consumers.get(product, ()):
         node = view.nodes[reader]
         if node.op_type == "Reshape" and node.output[0] not in fixed:
-            found = [_part(view, after, node.output[0], columns) for after in view.consumers.get(node.output[0], ())]
+            read = [_part(view, after, node.output[0], columns) for after in view.consumers.get(node.output[0], ())]
         else:
-            found = [_part(view, reader, product, columns)]
-        if None in found:
+            read = [_part(view, reader, product, columns)]
+        if None in read:
             return []
-        parts += [part for part in found if part is not None]
+        parts += [part for part in read if part is not None]
     return sorted(parts, key=lambda part: part.begin)
 
 

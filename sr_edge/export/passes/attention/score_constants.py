@@ -16,17 +16,16 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, captured_tensors, default_opset, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, captured_tensors, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, constant_shape, leaving_old_opsets
 
 ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max"})
 
 
+@leaving_old_opsets
 def constants_without_reshape(model: onnx.ModelProto) -> PassResult:
     """Applies constants to tensors as they are, which were reshaped before and after it."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit, fixed = GraphEdit(view), view.output_names | captured_tensors(view.model)
     replaced = sum(_replace(view, index, edit, fixed) for index in range(len(view.nodes)))
@@ -66,10 +65,9 @@ def _replace(view: GraphView, last: int, edit: GraphEdit, fixed: frozenset[str])
     return True
 
 
+@leaving_old_opsets
 def sums_of_constants(model: onnx.ModelProto) -> PassResult:
     """Adds the sum of two constants where they were added one after the other."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit, fixed = GraphEdit(view), view.output_names | captured_tensors(view.model)
     added: dict[str, tuple[str, Constant]] = {}

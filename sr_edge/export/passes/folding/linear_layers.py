@@ -18,7 +18,6 @@ import onnx
 from sr_edge.export.graph.view import (
     GraphView,
     captured_tensors,
-    default_opset,
     integer_attribute,
     integers_attribute,
     view_graph,
@@ -26,7 +25,7 @@ from sr_edge.export.graph.view import (
 from sr_edge.export.passes.folding.linear_map import Array, LinearMap, grouped
 from sr_edge.export.passes.folding.operators import convolution_macs, is_linear, linear_map
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, leaving_old_opsets
 
 MAX_NODES = 64
 """Larger subgraphs between two nonlinearities are not searched as a whole."""
@@ -77,19 +76,18 @@ class _Fold:
         return self.macs - self.convolution.cost, len(self.nodes) - written
 
 
+@leaving_old_opsets
 def fold_linear_layers(model: onnx.ModelProto) -> PassResult:
     """Replaces subgraphs of convolutions, sums and constant factors by one convolution each, where that is cheaper."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     folds: list[_Fold] = []
     folded = model
     for _ in range(_MAX_ROUNDS):
         view = view_graph(folded)
-        found = list(_folds(view))
-        if not found:
+        new_folds = list(_folds(view))
+        if not new_folds:
             break
-        folds += found
-        folded = _written(view, found)
+        folds += new_folds
+        folded = _written(view, new_folds)
     if not folds:
         return PassResult(model, False, "no subgraph of linear layers is cheaper as one convolution")
     saved = sum(fold.macs - fold.convolution.macs for fold in folds)
@@ -148,17 +146,17 @@ class _Regions:
 
     def _between(self, source: str, root: int) -> tuple[int, ...] | None:
         """The nodes between a tensor and `root`, in order; None if the output depends on anything else."""
-        found, pending = {root}, [root]
+        nodes, pending = {root}, [root]
         while pending:
             for tensor in self._view.computed_inputs(pending.pop()):
                 producer = self._view.producer.get(tensor)
-                if tensor == source or producer in found:
+                if tensor == source or producer in nodes:
                     continue
-                if producer is None or len(found) >= MAX_NODES or not is_linear(self._view, producer):
+                if producer is None or len(nodes) >= MAX_NODES or not is_linear(self._view, producer):
                     return None
-                found.add(producer)
+                nodes.add(producer)
                 pending.append(producer)
-        return tuple(sorted(found))
+        return tuple(sorted(nodes))
 
     def _is_closed(self, nodes: tuple[int, ...], root: int) -> bool:
         """Whether nothing else reads what is computed inside, or the weights that are folded."""
@@ -186,21 +184,21 @@ class _Regions:
             return None
         maps = {source: LinearMap.identity(shape[1], (shape[2], shape[3]))}
         for index in nodes:
-            found = linear_map(self._view, index, maps)
-            if found is None:
+            linear = linear_map(self._view, index, maps)
+            if linear is None:
                 return None
-            maps[self._view.nodes[index].output[0]] = found
+            maps[self._view.nodes[index].output[0]] = linear
         return self._written_form(maps[self._view.nodes[nodes[-1]].output[0]], nodes)
 
-    def _written_form(self, found: LinearMap, nodes: tuple[int, ...]) -> _Convolution | None:
+    def _written_form(self, linear: LinearMap, nodes: tuple[int, ...]) -> _Convolution | None:
         """The convolution of a map, with groups and dilations where the kernel has their zeros."""
-        largest = max(np.abs(found.kernel).max(initial=0.0), np.abs(found.constant).max(initial=0.0))
-        if min(*found.offset, *found.ends) < 0 or not largest < _LARGEST:
+        largest = max(np.abs(linear.kernel).max(initial=0.0), np.abs(linear.constant).max(initial=0.0))
+        if min(*linear.offset, *linear.ends) < 0 or not largest < _LARGEST:
             return None
         convolutions = [self._view.nodes[index] for index in nodes if self._view.nodes[index].op_type == "Conv"]
         groups = sorted({integer_attribute(node, "group", 1) for node in convolutions} | {1}, reverse=True)
         group, weight = next(
-            (group, weight) for group in groups if (weight := grouped(found.kernel, group)) is not None
+            (group, weight) for group in groups if (weight := grouped(linear.kernel, group)) is not None
         )
         steps = {tuple(integers_attribute(node, "dilations", (1, 1))) for node in convolutions} | {(1, 1)}
         step = next(step for step in sorted(steps, reverse=True) if _is_dilated(weight, step))
@@ -208,10 +206,10 @@ class _Regions:
             weight=weight[:, :, :: step[0], :: step[1]],
             groups=group,
             dilations=(step[0], step[1]),
-            pads=(*found.offset, *found.ends),
-            strides=found.strides,
-            constant=found.constant,
-            size=found.size,
+            pads=(*linear.offset, *linear.ends),
+            strides=linear.strides,
+            constant=linear.constant,
+            size=linear.size,
         )
 
 

@@ -33,9 +33,9 @@ def linear_map(view: GraphView, index: int, maps: Maps) -> LinearMap | None:
     """
     node = view.nodes[index]
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large for float32 is not written
-        found = _READERS[node.op_type](view, node, maps)
+        linear = _READERS[node.op_type](view, node, maps)
     shape = constant_shape(view, node.output[0])
-    return found if found is not None and shape is not None and shape[1:] == (found.channels, *found.size) else None
+    return linear if linear is not None and shape is not None and shape[1:] == (linear.channels, *linear.size) else None
 
 
 def convolution_macs(view: GraphView, index: int) -> int:
@@ -143,18 +143,18 @@ def _concatenation(view: GraphView, node: onnx.NodeProto, maps: Maps) -> LinearM
 
 
 def _assignment(view: GraphView, node: onnx.NodeProto, maps: Maps) -> LinearMap | None:
-    """Constants that are written to constant places, such as the bias to the border that padding added."""
+    """Constants that are written to constant positions, such as the bias to the border that padding added."""
     inner, shape = maps.get(node.input[0]), constant_shape(view, node.input[0])
     indices, updates = view.constants.get(node.input[1]), _constant(view, node.input[2])
     is_plain = text_attribute(node, "reduction", "none") == "none"
     if inner is None or shape is None or shape[0] != 1 or indices is None or updates is None or not is_plain:
         return None
-    places: tuple[npt.NDArray[Any], ...] = tuple(np.moveaxis(indices, -1, 0))
-    inside = all(np.all((-size <= at) & (at < size)) for at, size in zip(places, shape, strict=False))
+    positions: tuple[npt.NDArray[Any], ...] = tuple(np.moveaxis(indices, -1, 0))
+    inside = all(np.all((-size <= at) & (at < size)) for at, size in zip(positions, shape, strict=False))
     mask, values = np.zeros(shape, bool), np.zeros(shape)
-    if len(places) > len(shape) or not inside or mask[places].shape != updates.shape:
+    if len(positions) > len(shape) or not inside or mask[positions].shape != updates.shape:
         return None
-    mask[places], values[places] = True, updates
+    mask[positions], values[positions] = True, updates
     return inner.assigned(mask[0], values[0])
 
 

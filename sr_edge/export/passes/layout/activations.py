@@ -14,24 +14,22 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import GraphView, captured_tensors, default_opset, view_graph
+from sr_edge.export.graph.view import GraphView, captured_tensors, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, leaving_old_opsets
 
 _NO_FLOAT = "its input is neither float32 nor float64"
 
 
+@leaving_old_opsets
 def prelu_as_minimum(model: onnx.ModelProto) -> PassResult:
     """Writes each PRelu as Relu, Min, Mul and Add, or as LeakyRelu if all of its slopes are equal."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("PRelu", "LeakyRelu or sums of Relu and Min", _replace_prelu)
 
 
+@leaving_old_opsets
 def mish_as_sigmoid(model: onnx.ModelProto) -> PassResult:
     """Writes each tanh(softplus(x)), the factor of Mish, with Sigmoid."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("Softplus", "quotients of Sigmoid", _replace_softplus)
 
 
@@ -52,7 +50,7 @@ def _replace_prelu(view: GraphView, index: int, edit: GraphEdit) -> str:
 
 
 def _only_slope(view: GraphView, node: onnx.NodeProto) -> float | None:
-    """The slope of a PRelu if it is the same for all elements, and a number that an attribute holds exactly."""
+    """The slope of a PRelu if it is the same for all elements, and a number that an attribute represents exactly."""
     slope = view.constants.get(node.input[1])
     if slope is None or constant_shape(view, node.input[0]) != constant_shape(view, node.output[0]):
         return None

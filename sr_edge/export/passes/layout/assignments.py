@@ -11,15 +11,14 @@ import math
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, default_opset, text_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, text_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, constant_shape, leaving_old_opsets
 
 
+@leaving_old_opsets
 def assignment_as_concat(model: onnx.ModelProto) -> PassResult:
     """Writes each ScatterND that replaces a range of one axis as Slice and Concat."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("ScatterND", "Concat", _replace)
 
 
@@ -29,10 +28,10 @@ def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:
     shape, indices = constant_shape(view, target), view.constants.get(positions)
     if shape is None or indices is None or text_attribute(node, "reduction", "none") != "none":
         return "its shape or its indices are not constant, or it combines values"
-    found = _assigned_range(indices, shape)
-    if found is None:
+    assigned_range = _assigned_range(indices, shape)
+    if assigned_range is None:
         return "its indices are not those of a range of one axis"
-    axis, start, stop = found
+    axis, start, stop = assigned_range
     chain = edit.replacing(index)
     part = (*shape[:axis], stop - start, *shape[axis + 1 :])
     middle = values if constant_shape(view, values) == part else chain.reshape(values, part)

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, attribute, default_opset, integer_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, attribute, integer_attribute, view_graph
 from sr_edge.export.passes.layout.arrangement import CHANNELS, channel_first_constant
 from sr_edge.export.passes.layout.correspondence import MOVEMENT, REDUCTIONS, axis_of, groups_of
 from sr_edge.export.passes.layout.islands import Islands
 from sr_edge.export.passes.layout.normalization import Normalization, add_normalization
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.axis_rows import BROADCASTING, UNARY, special_axes
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, NodeChain, set_attribute
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, NodeChain, leaving_old_opsets, set_attribute
 
 _NORMALIZATIONS = frozenset({"LayerNormalization"})
 
@@ -36,9 +36,8 @@ def channel_first(model: onnx.ModelProto) -> PassResult:
     return _converted(model, frozenset())
 
 
+@leaving_old_opsets
 def _converted(model: onnx.ModelProto, left_alone: frozenset[str]) -> PassResult:
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     if all(node.op_type != "Transpose" for node in model.graph.node):
         return PassResult(model, False, "the graph has no Transpose")
     islands = Islands(view_graph(model), left_alone)

@@ -42,10 +42,11 @@ def arrangements_of(view: GraphView, index: int, known: Arrangements) -> Arrange
     tensors = (*view.computed_inputs(index), *(output for output in node.output if output))
     if rule is None or any(constant_shape(view, tensor) is None for tensor in tensors):
         return None
-    found = rule(view, index, known)
-    if found is None or any(known.get(tensor, one) != one for tensor, one in found.items()):
+    arrangements = rule(view, index, known)
+    if arrangements is None or any(known.get(tensor, one) != one for tensor, one in arrangements.items()):
         return None
-    return found if all(one.groups(_shape(view, tensor)) is not None for tensor, one in found.items()) else None
+    has_groups = all(one.groups(_shape(view, tensor)) is not None for tensor, one in arrangements.items())
+    return arrangements if has_groups else None
 
 
 def groups_of(view: GraphView, tensor: str, arrangements: Arrangements) -> Groups:
@@ -120,8 +121,8 @@ def _part(shape: Sequence[int], groups: Groups, sizes: Sequence[int]) -> Arrange
 
 def _reshape(view: GraphView, index: int, known: Arrangements) -> Arrangements | None:
     source, target = view.nodes[index].input[0], view.nodes[index].output[0]
-    found = known.get(source) or known.get(target)
-    return None if found is None else {source: found, target: found}
+    arrangement = known.get(source) or known.get(target)
+    return None if arrangement is None else {source: arrangement, target: arrangement}
 
 
 def _transpose(view: GraphView, index: int, known: Arrangements) -> Arrangements | None:
@@ -199,8 +200,8 @@ def _with_sizes(
     """The arrangements of tensors that differ only in the size of their axis at `position`, which has to be `axis`."""
     for tensor in (tensor for tensor in tensors if tensor in known):
         if groups_of(view, tensor, known)[position] == (axis,):
-            found = {one: known[tensor].resized(axis, _shape(view, one)[position]) for one in tensors}
-            return {one: arrangement for one, arrangement in found.items() if arrangement is not None}
+            resized = {one: known[tensor].resized(axis, _shape(view, one)[position]) for one in tensors}
+            return {one: arrangement for one, arrangement in resized.items() if arrangement is not None}
     return None
 
 

@@ -2,8 +2,13 @@
 
 Exporters merge the channels of each group and the image with a Reshape, apply InstanceNormalization, and restore the
 shape with another Reshape. Compilers store the features in blocks of channels and have to reorder them for that. Means
-over axes need no Reshape: for one group over everything, for several over the image and then over the channels of each
-group. The latter are a 1x1 convolution of one pixel with a constant matrix.
+over axes need no Reshape: over the image, and then over the channels of each group. With several groups the latter are
+a 1x1 convolution of one pixel with a constant matrix.
+
+One mean for each axis rounds less than one over all of them. InstanceNormalization and a single mean add up all
+elements of a group, which ONNX Runtime and OpenVINO do in float32, in long sequences. In a network with 16 such
+normalizations of 36 channels, the output for a black picture of 128x128 was wrong by 2.6e-4, and with a mean for each
+axis by 6e-7. Neither runtime takes longer for it, since all means but the first have few elements.
 """
 
 from __future__ import annotations
@@ -13,20 +18,19 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors, default_opset, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, attribute, captured_tensors, view_graph
 from sr_edge.export.passes.layout.normalization import Normalization, add_normalization
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, constant_shape, leaving_old_opsets
 
 _DEFAULT_EPSILON = 1e-5
 _CONVOLUTION_AXES = range(3, 6)
 """Numbers of axes of tensors that a convolution reads."""
 
 
+@leaving_old_opsets
 def group_norm_without_reshape(model: onnx.ModelProto) -> PassResult:
     """Replaces Reshape, InstanceNormalization of groups, Reshape by means over axes of the tensor in front."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit = GraphEdit(view)
     groups = [group for index in range(len(view.nodes)) if (group := _group_norm(view, index)) is not None]
@@ -78,11 +82,11 @@ def _group_norm(view: GraphView, index: int) -> _GroupNorm | None:
 def _write(view: GraphView, group: _GroupNorm, edit: GraphEdit) -> None:
     node = view.nodes[group.index]
     shape = constant_shape(view, group.source) or ()
-    groups = view.constants[node.input[1]].size
+    groups, image = view.constants[node.input[1]].size, tuple(reversed(range(2, len(shape))))
     epsilon = attribute(node, "epsilon")
     dtype = np.dtype(FLOAT_DTYPES[view.types[group.source]])
     norm = Normalization(
-        axes=tuple(range(1 if groups == 1 else 2, len(shape))),
+        axes=(*image, 1) if groups == 1 else image,
         epsilon=_DEFAULT_EPSILON if epsilon is None else epsilon.f,
         dtype=dtype,
         scale=_for_channels(view.constants[node.input[1]], shape, neutral=1),

@@ -75,13 +75,13 @@ class Islands:
     @cached_property
     def _convertible(self) -> Mapping[int, None]:
         """The nodes with known arrangements, apart from those whose tensors are all channel-first already."""
-        found: dict[int, None] = {}
+        convertible: dict[int, None] = {}
         for index, node in enumerate(self.view.nodes):
             tensors = arrangements_of(self.view, index, self.arrangements) or {}
             is_known = tensors and tensors.keys() <= self.arrangements.keys()
             if is_known and node.op_type not in self._left_alone and not all(map(self.is_channel_first, tensors)):
-                found[index] = None
-        return found
+                convertible[index] = None
+        return convertible
 
     def _connect(self, network: CutNetwork, tensor: str, convertible: Container[int]) -> None:
         """Adds the cost of a tensor that is read in another arrangement than it is computed in."""
@@ -104,8 +104,8 @@ class Islands:
         known = dict(self._certain())
         waiting = [index for tensor in known for index in self._neighbours(tensor)]
         while waiting:
-            found = arrangements_of(self.view, waiting.pop(), known)
-            for tensor, arrangement in (found or {}).items():
+            arrangements = arrangements_of(self.view, waiting.pop(), known)
+            for tensor, arrangement in (arrangements or {}).items():
                 if tensor not in known:
                     known[tensor] = arrangement
                     waiting += self._neighbours(tensor)

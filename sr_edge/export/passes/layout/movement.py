@@ -15,20 +15,24 @@ import onnx
 from sr_edge.export.graph.view import (
     GraphView,
     captured_tensors,
-    default_opset,
     integers_attribute,
     text_attribute,
     view_graph,
 )
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.axis_rows import RESHAPING
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, constant_integers, constant_shape
+from sr_edge.export.passes.rewrites.edit import (
+    GraphEdit,
+    NodeChain,
+    constant_integers,
+    constant_shape,
+    leaving_old_opsets,
+)
 
 
+@leaving_old_opsets
 def movement_merged(model: onnx.ModelProto) -> PassResult:
     """Merges Transposes, Reshapes and Pads with the nodes in front of them or behind them, or removes them."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     merged, current = 0, model
     while step := _Merging(view_graph(current)).run():
         merged, current = merged + step[0], step[1]

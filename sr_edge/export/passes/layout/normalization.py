@@ -6,25 +6,23 @@ instructions. A mean over the channels is a 1x1 convolution with equal weights: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, default_opset, integer_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, integer_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.axis_rows import special_axes
-from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, OLDEST_OPSET, GraphEdit, NodeChain, constant_shape
+from sr_edge.export.passes.rewrites.edit import FLOAT_DTYPES, GraphEdit, NodeChain, constant_shape, leaving_old_opsets
 
 _OPSET_OF_AXES_INPUT = 18
 """Since this opset, the axes of ReduceMean are an input."""
 
 
+@leaving_old_opsets
 def channel_means_as_convolutions(model: onnx.ModelProto) -> PassResult:
     """Writes each ReduceMean over the channels of an image as a 1x1 convolution to one channel."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("ReduceMean", "1x1 convolutions", _replace_mean)
 
 
@@ -32,9 +30,11 @@ def _replace_mean(view: GraphView, index: int, edit: GraphEdit) -> str:
     node = view.nodes[index]
     shape, dtype = constant_shape(view, node.input[0]), FLOAT_DTYPES.get(view.types.get(node.input[0], 0))
     if shape is None or len(shape) != 4 or dtype is None:
-        return "its input is no float32 or float64 tensor of four axes with constant sizes"
+        return "its input is not a float32 or float64 tensor of four axes with constant sizes"
     if special_axes(view, index) != [1] or not integer_attribute(node, "keepdims", 1):
         return "it is not over the channels alone, or removes their axis"
+    if shape[2:] == (1, 1):
+        return "it is over the channels of one pixel"
     chain = edit.replacing(index)
     weight = chain.constant(np.full((1, shape[1], 1, 1), 1 / shape[1], dtype), "weight")
     chain.add("Conv", [node.input[0], weight], output=node.output[0], kernel_shape=[1, 1])
@@ -46,7 +46,8 @@ class Normalization:
     """What a normalization computes: (x - mean) / sqrt(variance + epsilon) * scale + bias.
 
     Attributes:
-        axes: the axes over which mean and variance are taken.
+        axes: the axes over which mean and variance are taken, one after the other, because runtimes add up many numbers
+            in long sequences, which round more than several short ones.
         epsilon: the number that is added to the variance.
         dtype: the type of the tensors.
         scale: the factors, of a shape that is broadcast with the tensor; None for no factors.
@@ -79,15 +80,17 @@ def add_normalization(chain: NodeChain, tensor: str, norm: Normalization, *, out
     return chain.add(steps[-1][0], [result, steps[-1][1]], output=output)
 
 
-def add_mean(chain: NodeChain, tensor: str, axes: Sequence[int]) -> str:
-    """Adds a ReduceMean that keeps the axes."""
+def add_mean(chain: NodeChain, tensor: str, axis: int) -> str:
+    """Adds a ReduceMean that keeps the axis."""
     if chain.opset < _OPSET_OF_AXES_INPUT:
-        return chain.add("ReduceMean", [tensor], axes=list(axes), keepdims=1)
-    return chain.add("ReduceMean", [tensor, chain.constant(np.array(axes, np.int64), "axes")], keepdims=1)
+        return chain.add("ReduceMean", [tensor], axes=[axis], keepdims=1)
+    return chain.add("ReduceMean", [tensor, chain.constant(np.array([axis], np.int64), "axes")], keepdims=1)
 
 
 def _mean(chain: NodeChain, tensor: str, norm: Normalization) -> str:
-    mean = add_mean(chain, tensor, norm.axes)
+    mean = tensor
+    for axis in norm.axes:
+        mean = add_mean(chain, mean, axis)
     if norm.mixing is None:
         return mean
     return chain.add("Conv", [mean, chain.constant(norm.mixing, "means_of_groups")])

@@ -15,28 +15,26 @@ from sr_edge.export.graph.view import (
     Constant,
     GraphView,
     captured_tensors,
-    default_opset,
     integer_attribute,
     view_graph,
 )
 from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.export.passes.rewrites.axis_rows import BROADCASTING, UNARY
 from sr_edge.export.passes.rewrites.edit import (
-    OLDEST_OPSET,
     GraphEdit,
     NodeChain,
     constant_integers,
     constant_shape,
+    leaving_old_opsets,
     set_attribute,
 )
 
 _CHANNELS = 1
 
 
+@leaving_old_opsets
 def split_outputs(model: onnx.ModelProto) -> PassResult:
     """Replaces a convolution whose output is split by convolutions of the parts."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     split, current = 0, model
     while step := _split_once(view_graph(current)):
         split, current = split + step[0], step[1]
@@ -47,12 +45,12 @@ def split_outputs(model: onnx.ModelProto) -> PassResult:
 
 def _split_once(view: GraphView) -> tuple[int, onnx.ModelProto] | None:
     """Splits all convolutions that can be split; their parts may be split again."""
-    found = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
+    branches = [branch for index in range(len(view.nodes)) if (branch := _split_branch(view, index)) is not None]
     edit = GraphEdit(view)
-    for branch in found:
+    for branch in branches:
         _write_parts(view, branch, edit)
     edit.remove_unused_nodes()
-    return (len(found), edit.result("").model) if found else None
+    return (len(branches), edit.result("").model) if branches else None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import onnx
@@ -20,6 +21,23 @@ FLOAT_DTYPES: Mapping[int, type[np.floating[Any]]] = {
     onnx.TensorProto.DOUBLE: np.float64,
 }
 """The element types that constants of a rewrite are written in, by their ONNX number."""
+
+
+Options = ParamSpec("Options")
+
+
+def leaving_old_opsets(
+    rewrite: Callable[Concatenate[onnx.ModelProto, Options], PassResult],
+) -> Callable[Concatenate[onnx.ModelProto, Options], PassResult]:
+    """Makes a pass return graphs that are older than OLDEST_OPSET as they are, with that as the reason."""
+
+    @functools.wraps(rewrite)
+    def checked(model: onnx.ModelProto, /, *args: Options.args, **kwargs: Options.kwargs) -> PassResult:
+        if default_opset(model) < OLDEST_OPSET:
+            return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
+        return rewrite(model, *args, **kwargs)
+
+    return checked
 
 
 class GraphEdit:

@@ -2,7 +2,7 @@
 
 Each index of a product of two operands is of one of five kinds: in both operands and the result (batch), in both and
 summed, in the first or in the second and the result (rows and columns), or in one operand alone and summed, which is
-done first. The rest is a batch of matrix products; without a summed index it is an elementwise product.
+done first. What remains is a batch of matrix products; without a summed index it is an elementwise product.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_edge.export.graph.view import Constant, GraphView, default_opset, text_attribute, view_graph
+from sr_edge.export.graph.view import Constant, GraphView, text_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, constant_shape, leaving_old_opsets
 from sr_edge.export.passes.rewrites.equation import Equation, parse_equation
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
+@leaving_old_opsets
 def einsum_as_product(model: onnx.ModelProto) -> PassResult:
     """Replaces each Einsum of one or two operands of constant shape; one that takes a diagonal is left alone."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     return GraphEdit(view_graph(model)).replace_each("Einsum", "matrix products", _replace)
 
 
@@ -35,7 +34,7 @@ def _replace(view: GraphView, index: int, edit: GraphEdit) -> str:
     if len(node.input) > 2:
         return f"it multiplies {len(node.input)} operands"
     if view.types.get(node.output[0]) not in _FLOATS:
-        return "its elements are no floating-point numbers"
+        return "its elements are not floating-point numbers"
     shapes = [shape for name in node.input if (shape := constant_shape(view, name)) is not None]
     if len(shapes) < len(node.input):
         return "its shapes are not constant"

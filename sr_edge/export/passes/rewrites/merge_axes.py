@@ -23,7 +23,6 @@ from sr_edge.export.graph.view import (
     GraphView,
     attribute,
     captured_tensors,
-    default_opset,
     integers_attribute,
     view_graph,
 )
@@ -38,7 +37,7 @@ from sr_edge.export.passes.rewrites.axis_rows import (
     shape_of,
     special_axes,
 )
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, NodeChain, set_attribute
+from sr_edge.export.passes.rewrites.edit import GraphEdit, NodeChain, leaving_old_opsets, set_attribute
 
 MAX_AXES = 5
 """Tensors of more axes are changed, with all tensors that are connected to them."""
@@ -47,10 +46,9 @@ Groups = Mapping[Key, list[list[int]]]
 """The axes of each tensor that stay, in lists of those that are merged."""
 
 
+@leaving_old_opsets
 def merge_axes(model: onnx.ModelProto, max_axes: int = MAX_AXES) -> PassResult:
     """Merges axes that move together where a tensor has more than `max_axes`."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     if all(len(shape) <= max_axes for shape in view.shapes.values()):
         return PassResult(model, False, f"no tensor has more than {max_axes} axes")

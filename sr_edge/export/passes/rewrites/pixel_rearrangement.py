@@ -12,15 +12,14 @@ from typing import Any
 
 import onnx
 
-from sr_edge.export.graph.view import GraphView, captured_tensors, default_opset, integers_attribute, view_graph
+from sr_edge.export.graph.view import GraphView, captured_tensors, integers_attribute, view_graph
 from sr_edge.export.passes.pass_result import PassResult
-from sr_edge.export.passes.rewrites.edit import OLDEST_OPSET, GraphEdit, constant_shape
+from sr_edge.export.passes.rewrites.edit import GraphEdit, constant_shape, leaving_old_opsets
 
 
+@leaving_old_opsets
 def rearranged_pixels(model: onnx.ModelProto) -> PassResult:
     """Replaces each Reshape, Transpose and Reshape that is exactly DepthToSpace or SpaceToDepth."""
-    if default_opset(model) < OLDEST_OPSET:
-        return PassResult(model, False, f"the opset is older than {OLDEST_OPSET}")
     view = view_graph(model)
     edit, fixed = GraphEdit(view), view.output_names | captured_tensors(model)
     replaced = 0

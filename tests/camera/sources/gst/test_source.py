@@ -20,18 +20,20 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 ROOT = Path(sr_edge.__file__).resolve().parents[1]
 PROGRAM = """
 import json, sys
-from sr_edge.errors import StreamError
+from fractions import Fraction
+from sr_edge.errors import StreamError, UsageError
 from sr_edge.camera import SourceOptions, open_source
 events, frames = [], []
 try:
-    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=events.append))
+    rate = Fraction(sys.argv[3]) if len(sys.argv) > 3 else None
+    source = open_source("gst:" + sys.argv[1], SourceOptions(timeout_s=1.0, on_event=events.append, rate=rate))
     for frame in source.frames():
         frames.append([frame.format.value, frame.width, frame.height, frame.pts, float(frame.planes[0].mean())])
         if len(frames) == int(sys.argv[2]):
             source.close()
     print(json.dumps({"is_live": source.is_live, "frames": frames, "events": events}))
-except StreamError as error:
-    print(json.dumps({"error": [str(error), error.problem, error.found, error.remedy]}))
+except (StreamError, UsageError) as error:
+    print(json.dumps({"error": [str(error), error.problem, str(error.found), error.remedy]}))
 """
 
 
@@ -56,8 +58,8 @@ def system_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=TIMEOUT_S)
 
 
-def run_pipeline(pipeline: str, count: int = 100) -> dict[str, Any]:
-    done = system_python("-c", PROGRAM, pipeline, str(count))
+def run_pipeline(pipeline: str, count: int = 100, *rate: str) -> dict[str, Any]:
+    done = system_python("-c", PROGRAM, pipeline, str(count), *rate)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -73,6 +75,14 @@ def test_every_frame_has_its_timestamp_and_odd_size(form: str, name: str) -> Non
     assert [frame[:4] for frame in result["frames"]] == [[name, 323, 51, 40_000_000 * n] for n in range(3)]
     white_level = {"rgb24": 255, "p010le": 940 * 64}.get(name, 235)
     assert all(abs(frame[4] - white_level) <= (256 if name == "p010le" else 1) for frame in result["frames"])
+
+
+def test_a_pipeline_without_a_rate_has_the_one_that_is_given() -> None:
+    caps = "video/x-raw,format=RGB,width=64,height=48,framerate"
+    without_times = f"fakesrc num-buffers=3 sizetype=fixed sizemax={64 * 48 * 3} ! {caps}=0/1"
+    assert [frame[3] for frame in run_pipeline(without_times, 100, "25")["frames"]] == [0, 40_000_000, 80_000_000]
+    message, _, found, remedy = run_pipeline(f"videotestsrc ! {caps}=30/1", 100, "25")["error"]
+    assert found == "25" and "30" in message and "videorate" in remedy
 
 
 def test_a_live_pipeline_that_ends_is_restarted() -> None:

@@ -11,7 +11,7 @@ from sr_edge.export.passes.layout.normalization import channel_means_as_convolut
 from tests.export.passes.rewrites.equal_graphs import Values, one_node, operators_of, require_equal
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 7, 3, 4), (2, 3, 1, 5), (1, 65, 2, 2)])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (1, 7, 3, 4), (2, 3, 1, 5), (1, 65, 2, 2)])
 @pytest.mark.parametrize("axis", [1, -3])
 def test_equal_up_to_rounding(shape: tuple[int, ...], axis: int) -> None:
     inputs: Values = {"x": np.random.default_rng(0).standard_normal(shape)}
@@ -34,6 +34,7 @@ def test_axes_that_are_an_input() -> None:
         ((1, 3, 4, 5), {"axes": [1, 2, 3]}),
         ((1, 3, 4, 5), {"axes": [1], "keepdims": 0}),
         ((1, 3, 4), {"axes": [1]}),
+        ((1, 3, 1, 1), {"axes": [1]}),
         ((1, 3, 4, 5), {}),
     ],
 )

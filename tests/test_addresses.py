@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.camera.address import message_without_secrets, without_secrets
+from sr_edge.addresses import message_without_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,12 @@ def test_messages_about_an_address_that_was_taken_for_a_path(address: str, spell
     shown = message_without_secrets(message, ["--hr", address])
     assert "er2" not in shown
     assert shown.endswith(" is absent; write me@home")
+
+
+def test_marks_after_an_address_stay() -> None:
+    message = "cannot open 'http://h/x?token=abc', (http://h/y?key=def) and http://h/z?sig=ghi."
+    shown = "cannot open 'http://h/x?token=***', (http://h/y?key=***) and http://h/z?sig=***."
+    assert message_without_secrets(message) == shown
 
 
 def test_what_holds_no_secret_stays() -> None:

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError, TileError, UsageError
-from sr_edge.spec import RGB, Nv12Colour, TileSpec
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.spec import RGB, TileSpec
 
 MARGIN_PX = 4
 """Pixels around a tile whose chroma the pixels at its edge depend on: two samples."""
@@ -183,6 +184,10 @@ class Nv12Frame:
         chroma = packed[luma_rows:].reshape(-1, columns // 2, 2)
         _cut_repeating(self.chroma, (top - MARGIN_PX) // 2, (left - MARGIN_PX) // 2, chroma)
         return packed[..., np.newaxis]
+
+
+TiledSamples = npt.NDArray[Any] | Nv12Frame
+"""What is cut into tiles: a frame (height, width, channels), or one in NV12."""
 
 
 def _cut_repeating(plane: Plane, top: int, left: int, out: npt.NDArray[np.uint8]) -> None:
