@@ -207,8 +207,8 @@ def upscale_frame_in_flight(
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
-    An NV12 frame is cut into packed tiles with a margin (`Nv12Frame.cut`), for a network that returns RGB; it has no
-    `region`.
+    An NV12 frame is cut into packed tiles with a margin (`Nv12Frame.cut`), for a network that returns RGB; a `region`
+    of one raises UsageError.
 
     `submit` starts one tile and returns a ticket, `result` waits for it. `submit` is called in the order of
     `TilePlan.places`, and `result` for every ticket, also after an error. With a `region`, only the tiles that
