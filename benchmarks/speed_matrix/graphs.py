@@ -45,6 +45,7 @@ def make(name: str, side_px: int, folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = {}
     try:
         model = load_network(NetworkChoice(None, arch=factory), tile)
+        _vary_slopes(model.module)
         plain = export_best_form(model, tile, folder / PLAIN, passes=())
         passes = passes_for_all_targets(PassChoice.STRUCTURE)
         shared = accelerate_onnx(plain, model, folder / SHARED, passes)
@@ -62,6 +63,14 @@ def make(name: str, side_px: int, folder: Path) -> dict[str, Any]:
     if name == SWINIR_LIGHT:
         export_best_form(load_model(*TWIN, random_weights=True), tile, folder / TWIN_FILE)
     return record
+
+
+def _vary_slopes(network: torch.nn.Module) -> None:
+    """Seeds the slopes of PReLU, since trained ones differ by channel and runtimes treat equal ones specially."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.PReLU):
+            torch.nn.init.uniform_(module.weight, 0.05, 0.4, generator=generator)
 
 
 def _write_baseline(model: LoadedModel, tile: TileSpec, folder: Path) -> tuple[str, ...]:
