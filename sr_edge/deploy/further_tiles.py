@@ -156,6 +156,8 @@ def write_further_tiles(
         chosen = choose_further_tiles(plan, model.card, meter, progress)
     notes = [note for each in chosen for note in (*each.notes, _choice_note(each, plan.tile))]
     tiles = dict.fromkeys(each.tile for each in chosen if each.tile != plan.tile)
+    if tiles and plan.nv12_colour is not None:
+        notes.append(f"only the main tile {plan.tile} has NV12 graphs: NV12 frames are cut into it")
     files = [_written_tile(model, plan, tile, main, images, staging, progress) for tile in tiles]
     return TileFiles(
         tuple(artifact for each in files for artifact in each.artifacts),
@@ -182,7 +184,7 @@ def _written_tile(
     folder = staging / str(tile)
     folder.mkdir()
     form = main.floats.plain.metadata.form
-    plan = replace(plan, tile=tile, form=plan.form if form is Form.IMPORTED else form)
+    plan = replace(plan, tile=tile, form=plan.form if form is Form.IMPORTED else form, nv12_colour=None)
     channels = model.card.channels
     patches = calibration_patches(images, tile, PARITY_PATCHES, channels=channels, warn=ignore_warning)
     floats = export_float_graphs(model, plan, patches, folder, progress)

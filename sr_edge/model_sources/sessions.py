@@ -48,7 +48,8 @@ def open_session(
             "auto" chooses. This, `float_precision` and `io` may be given by their names, for example "int8".
         device: device of the runtime, for example "cpu" or "cuda:1"; None takes the default of the runtime.
         float_precision: precision of the other operators of an INT8 network; None is fp32.
-        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
+        io: frame format of the graph; None prefers float frames. `run` accepts float and uint8 frames in any case,
+            except for "nv12": that graph accepts packed NV12 tiles only.
         threads: number of threads on the CPU; None leaves it to the runtime.
         slots: number of tiles that may be in flight; see `SessionRequest`.
         allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
@@ -73,7 +74,7 @@ def open_session(
         def open_graph(tile: TileSpec) -> Session:
             return _open_graph(bundle, engine, frame_format, allow_other_precision, options, tile)
 
-        tiles = _tiles_of(bundle, engine)
+        tiles = _tiles_of(bundle, engine, frame_format)
         if len(tiles) < 2:
             return open_graph(bundle.manifest.tile)
         return TileSession(tiles, open_graph, engine.tile_times, resources)
@@ -102,14 +103,21 @@ def open_frame_session(
         return _open_frames(bundle, _logged(bundle, choice), options, resources)
 
 
-def open_engine(bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None) -> Session:
+def open_engine(
+    bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None, io: FrameFormat | str | None = None
+) -> Session:
     """Opens an engine of `choose_engine` for frames, as `open_frame_session` does, whose errors it raises.
 
     Args:
         bundle: an open bundle, which has to stay open as long as the session.
         engine: what `choose_engine` chose for it.
         options: settings of the runtime, by its own names.
+        io: frame format of the only graph to open, that of the main tile; None opens the graphs for frames of 8 bits
+            and of more.
     """
+    if io is not None:
+        frame_format = member_of(FrameFormat, io, "frame format")
+        return _open_graph(bundle, engine, frame_format, False, options, bundle.manifest.tile)
     with ExitStack() as resources:
         return _open_frames(bundle, engine, options, resources)
 
@@ -142,11 +150,11 @@ def _open_frames(
     return session_over_graphs(partial(open_graph, bundle.manifest.tile), resources)
 
 
-def _tiles_of(bundle: Bundle, engine: ChosenEngine) -> tuple[TileSpec, ...]:
+def _tiles_of(bundle: Bundle, engine: ChosenEngine, io: FrameFormat | None = None) -> tuple[TileSpec, ...]:
     """The tiles for which the bundle has a graph that the engine can open; at most one where it cannot open any."""
     if len(bundle.manifest.tiles) < 2:
         return bundle.manifest.tiles
-    return tiles_for(bundle, engine.runtime, engine.precision, engine.float_precision)
+    return tiles_for(bundle, engine.runtime, engine.precision, engine.float_precision, io)
 
 
 def _open_graph(

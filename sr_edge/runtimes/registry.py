@@ -277,11 +277,16 @@ def request_from_bundle(
         allow_other_precision=allow_other_precision,
         architecture=manifest.architecture,
         options=options,
+        nv12_colour=artifact.nv12_colour,
     )
 
 
 def tiles_for(
-    bundle: Bundle, runtime: str, precision: Precision, float_precision: Precision = Precision.FP32
+    bundle: Bundle,
+    runtime: str,
+    precision: Precision,
+    float_precision: Precision = Precision.FP32,
+    io: FrameFormat | None = None,
 ) -> tuple[TileSpec, ...]:
     """The tiles of a bundle for which it has an artifact that a runtime opens for a precision, the main one first.
 
@@ -290,6 +295,7 @@ def tiles_for(
         runtime: name of the runtime.
         precision: precision of convolutions and matrix multiplications.
         float_precision: precision of the other operators of an INT8 network.
+        io: frame format of the artifact; None takes any.
 
     Raises:
         UnknownNameError: there is no runtime of that name.
@@ -299,7 +305,7 @@ def tiles_for(
     return tuple(
         tile
         for tile in manifest.tiles
-        if module.choose_artifact(manifest.artifacts_of(tile), precision, float_precision, None) is not None
+        if module.choose_artifact(manifest.artifacts_of(tile), precision, float_precision, io) is not None
     )
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from sr_edge.errors import FrameError, UsageError
 from sr_edge.frames import Region
+from sr_edge.nv12.frames import TiledSamples
 from sr_edge.runtimes.session import Session
+from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, upscale_frame_in_flight
 from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse
 from sr_edge.upscaler.tile_choice import TileChoice, choose_tiles
@@ -35,6 +38,18 @@ class Request:
     alpha_pass: tuple[int, int] = (0, 1)
 
 
+def require_session(session: object) -> None:
+    """Raises UsageError for what is not a session, such as a path or a bundle."""
+    if not hasattr(session, "spec"):
+        raise UsageError(
+            f"a {type(session).__name__} is no session",
+            found=type(session).__name__,
+            wanted="Session",
+            remedy="call sr_edge.open_upscaler(...), which takes the path of a bundle or an ONNX file, or "
+            "sr_edge.open_frame_session(...)",
+        )
+
+
 @dataclass(eq=False)
 class TiledSession:
     """An open session and how frames are cut into its tiles.
@@ -52,7 +67,36 @@ class TiledSession:
     on_tiles: OnTiles | None = None
     _latest: TileChoice | None = field(default=None, init=False)
 
-    def count_changed(self, frame_hwc: Samples) -> int | None:
+    def require_pictures(self, bits: int) -> None:
+        """Raises FrameError unless the graph takes pictures with samples of so many bits."""
+        io = self.session.spec.io
+        if io is FrameFormat.NV12:
+            raise FrameError(
+                "the graph of this session takes NV12 frames, which pictures are not",
+                found="RGB or gray",
+                wanted="luma and chroma",
+                remedy="open the session with the float or uint8 graph, or call upscale_nv12",
+            )
+        if io is FrameFormat.UINT8_NHWC and bits == 16:
+            raise FrameError(
+                "the picture has 16 bits, but the graph of this session takes 8-bit frames",
+                found=16,
+                wanted=8,
+                remedy="open the session with the float graph",
+            )
+
+    def require_nv12(self) -> None:
+        """Raises UsageError unless the graph takes NV12 frames."""
+        io = self.session.spec.io
+        if io is not FrameFormat.NV12:
+            raise UsageError(
+                f"the graph of this session takes {io} frames",
+                found=str(io),
+                wanted=str(FrameFormat.NV12),
+                remedy='deploy the network with --io nv12, and open the session with io="nv12"',
+            )
+
+    def count_changed(self, frame_hwc: TiledSamples) -> int | None:
         """The number of tiles of a frame that `upscale` would compute now; None without reuse."""
         if self.reuse is None:
             return None
@@ -60,7 +104,7 @@ class TiledSession:
 
     def upscale(
         self,
-        frame_hwc: Samples,
+        frame_hwc: TiledSamples,
         submit: Callable[[Samples], int],
         result: Callable[[int], Samples],
         out: Samples | None,
@@ -92,7 +136,7 @@ class TiledSession:
             request.on_reuse(tiles.summary())
         return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
 
-    def _choose(self, frame_hwc: Samples) -> TileChoice:
+    def _choose(self, frame_hwc: TiledSamples) -> TileChoice:
         height, width = frame_hwc.shape[:2]
         return choose_tiles(self.session.spec, height, width, self.overlap_px)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from sr_edge.channels import (
     split_luma,
 )
 from sr_edge.controls import Controls, control_values
-from sr_edge.errors import FrameError, UsageError
+from sr_edge.errors import FrameError
 from sr_edge.frames import (
     Batch,
     Frame,
@@ -34,14 +35,14 @@ from sr_edge.frames import (
     require_frame,
     require_numbers,
 )
+from sr_edge.nv12.frames import Nv12Frame, Plane
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Session
-from sr_edge.spec import FrameFormat
-from sr_edge.tiling import output_frame
+from sr_edge.tiling import Samples, output_frame
 from sr_edge.upscaler.conversion import convert, require_order
 from sr_edge.upscaler.reuse import ReuseStatistics, tile_reuse
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
-from sr_edge.upscaler.tiled_session import OnReuse, OnTile, OnTiles, Request, TiledSession
+from sr_edge.upscaler.tiled_session import OnReuse, OnTile, OnTiles, Request, TiledSession, require_session
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
@@ -88,14 +89,7 @@ class Upscaler:
             UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
                 mode of reuse.
         """
-        if not hasattr(session, "spec"):
-            raise UsageError(
-                f"a {type(session).__name__} is no session",
-                found=type(session).__name__,
-                wanted="Session",
-                remedy="call sr_edge.open_upscaler(...), which takes the path of a bundle or an ONNX file, or "
-                "sr_edge.open_frame_session(...)",
-            )
+        require_session(session)
         self._session = session
         self._controls = control_values(session.spec.controls, controls)
         self._reuse_options = ReuseOptions.parse(reuse)
@@ -120,13 +114,21 @@ class Upscaler:
 
     def with_own_reuse(self) -> Upscaler:
         """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
-        return Upscaler(
-            self._session,
-            self._tiled.overlap_px,
-            self._controls,
-            reuse=self._reuse_options,
-            on_tiles=self._tiled.on_tiles,
-        )
+        other = copy(self)
+        other._tiled = replace(self._tiled, reuse=tile_reuse(self._reuse_options))
+        other._resources = ExitStack()
+        return other
+
+    def with_session(self, session: Session) -> Upscaler:
+        """An upscaler of another session of the same network, with the same options, controls and kept tiles.
+
+        Frames of a stream that run in either session share the memory of `ReuseOptions`. The caller owns the session.
+        Only this upscaler calls `on_tiles`.
+        """
+        other = copy(self)
+        other._session, other._tiled = session, replace(self._tiled, session=session, on_tiles=None)
+        other._resources = ExitStack()
+        return other
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
@@ -248,13 +250,7 @@ class Upscaler:
 
     def _upscale(self, frame_hwc: Frame, out: Frame | None, request: Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
-        if is_deep and spec.io is FrameFormat.UINT8_NHWC:
-            raise FrameError(
-                "the picture has 16 bits, but the graph of this session takes 8-bit frames",
-                found=16,
-                wanted=8,
-                remedy="open the session with the float graph",
-            )
+        self._tiled.require_pictures(8 * frame_hwc.itemsize)
         if spec.channels == 1 and channels == 3:
             return self._upscale_luma(frame_hwc, out, request)
 
@@ -269,6 +265,42 @@ class Upscaler:
             return picture_frame(frame, channels)
 
         return self._tiled.upscale(frame_hwc, submit, result, out, request)
+
+    def upscale_nv12(
+        self,
+        luma: Plane,
+        chroma: Plane,
+        out: Frame | None = None,
+        on_tile: OnTile | None = None,
+        on_reuse: OnReuse | None = None,
+    ) -> Frame:
+        """Upscales an NV12 frame in a session whose graph converts it to RGB.
+
+        Matrix and range of the samples must be those of the graph, `session.spec.nv12_colour`.
+
+        Args:
+            luma: uint8 (height, width), both even and not smaller than the session's tile.
+            chroma: uint8 (height / 2, width / 2, 2), U and V.
+            out: Array for the result; None allocates one.
+            on_tile: Called after each tile.
+            on_reuse: As for `upscale`.
+
+        Returns:
+            `out`, or a new frame, uint8 (height, width, 3) RGB, `scale` times as large.
+
+        Raises:
+            UsageError: the graph of the session takes other frames.
+            FrameError: the planes are not those of an NV12 frame, or smaller than a tile.
+            TileError: the overlap is odd or does not fit the session's tile.
+            EngineError: the runtime failed.
+        """
+        self._tiled.require_nv12()
+
+        def submit(packed: Samples) -> int:
+            return self._session.submit(packed, self._controls)
+
+        request = Request(on_tile, on_reuse=on_reuse)
+        return self._tiled.upscale(Nv12Frame(luma, chroma), submit, self._session.result, out, request)
 
     def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: Request) -> Frame:
         """Upscales the luma with the network and the chroma by bicubic interpolation.
@@ -305,10 +337,10 @@ class Upscaler:
     def _rounds_luma(self, rgb_hwc: Frame) -> bool:
         return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
 
-    def count_changed(self, frame_hwc: Frame) -> int | None:
-        """The number of tiles of a frame that `upscale` would compute now; None if reuse is off."""
+    def count_changed(self, frame_hwc: Frame | Nv12Frame) -> int | None:
+        """The number of tiles of a frame that `upscale` or `upscale_nv12` would compute now; None if reuse is off."""
         is_luma = self._session.spec.channels == 1 and frame_hwc.shape[2] == 3
-        if self._tiled.reuse is None or not is_luma:
+        if self._tiled.reuse is None or isinstance(frame_hwc, Nv12Frame) or not is_luma:
             return self._tiled.count_changed(frame_hwc)
         luma, _ = split_luma(frame_hwc)
         return self._tiled.count_changed(rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma)

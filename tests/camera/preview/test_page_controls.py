@@ -285,7 +285,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(page: Any) -> None:
         reached.append(name)
         assert is_visible, f"the focus on {name} is not visible"
     buttons = ["pause", "snapshot", "full-screen", "help-button"]
-    assert reached == ["stage", "slider", *buttons, "zoom", "interpolation", "engine", "compared"]
+    assert reached == ["stage", "slider", *buttons, "zoom", "interpolation", "show-reused", "engine", "compared"]
     page.locator('input[name="zoom"]:checked').focus()
     page.keyboard.press("ArrowRight")
     assert page.locator('input[name="zoom"]:checked').get_attribute("value") == "1"

@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], int, tuple[str, ...]]] = {
     "a compatibility": ((*RTX, "--compatible", "always"), 2, ("always", "version, hardware")),
     "no such compatibility": ((*RTX, "--compatible", "version"), 2, ("version-compatible", "--compute-capability")),
     "a timing cache": ((*RTX, "--timing-cache", "times"), 2, ("--timing-cache",)),
-    "an absent precision": ((*RTX, "--precision", "fp16"), 1, ("tiny.sredge", "tensorrt-rtx", "fp16", "onnx fp32")),
+    "an absent precision": ((*RTX, "--precision", "fp16"), 1, ("tiny.sredge", "tensorrt-rtx", "fp16", "fp32, int8")),
     "an absent engine": ((*RTX, "--trust-engine", "absent.engine"), 2, ("absent.engine", "--trust-engine")),
     "an absent folder": ((*RTX, "-o", "absent/x.engine"), 2, ("folder absent",)),
 }
