@@ -127,7 +127,7 @@ def compile(  # the command's name
         stage = f"building an engine for {runtime}"
         with progress_on_stderr() as progress, during(progress, stage), open_deployed(bundle) as opened:
             stored = compile_bundle(opened, config, progress=progress, on_event=print_line)
-            tiles = () if trust_engine else tiles_for(opened, runtime, precision, options.float_precision)[1:]
+            tiles = () if trust_engine else tiles_for(opened, runtime, precision, options.float_precision, io)[1:]
             further = [
                 compile_bundle(opened, config, tile=tile, progress=progress, on_event=print_line) for tile in tiles
             ]
