@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
 from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics, TiledFrame, tile_reuse
+from sr_edge.upscaler.reuse_bound import Clock
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
 
 OnTile = Callable[[int, int], None]
@@ -75,6 +77,7 @@ class Upscaler:
         controls: Controls | None = None,
         *,
         reuse: ReuseOptions | str | float = OFF,
+        clock: Clock = time.monotonic,
         resources: ExitStack | None = None,
     ) -> None:
         """Creates an upscaler for an open session.
@@ -86,13 +89,15 @@ class Upscaler:
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
             reuse: "exact" keeps the last result of each tile, and does not compute a tile again whose samples did not
-                change: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
+                change: for the frames of a camera or a video. The output is the same to the bit. A number of decibels
+                also reuses tiles that changed so little that this much PSNR is lost (`sr_edge.reuse_table`).
                 `ReuseOptions` also sets the memory that kept tiles may occupy, see `reuse_statistics`.
+            clock: Seconds, by which results of changed tiles are refreshed.
             resources: An exit stack that is closed together with the upscaler.
 
         Raises:
-            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
-                mode of reuse.
+            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no
+                mode of reuse; or a bound that the network's reuse table does not give.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -106,7 +111,8 @@ class Upscaler:
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
         self._reuse_options = ReuseOptions.parse(reuse)
-        self._reuse = tile_reuse(self._reuse_options)
+        self._reuse = tile_reuse(self._reuse_options, session.spec.reuse_table, clock)
+        self._clock = clock
         self._resources = resources or ExitStack()
 
     @property
@@ -126,7 +132,7 @@ class Upscaler:
 
     def with_own_reuse(self) -> Upscaler:
         """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
-        return Upscaler(self._session, self._overlap_px, self._controls, reuse=self._reuse_options)
+        return Upscaler(self._session, self._overlap_px, self._controls, reuse=self._reuse_options, clock=self._clock)
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
