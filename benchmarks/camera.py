@@ -94,7 +94,7 @@ def deployed(bundle: Path | None) -> Iterator[Path]:
 
 def serial_fps(clip: str, session: Session, out: Path) -> float:
     """Frames a second, one frame after the other."""
-    upscaler = NetworkFrameUpscaler(session)
+    upscaler = NetworkFrameUpscaler(session, reuse="off")
     source = open_source(clip)
     sink = open_sink(str(out), source)
     count = 0
@@ -110,7 +110,9 @@ def overlapped_fps(clip: str, session: Session, out: Path) -> float:
     """Frames a second of the loop."""
     source = open_source(clip)
     started_s = time.perf_counter()
-    report = Loop(source, NetworkFrameUpscaler(session, session.spec.slots + 1)).run(open_sink(str(out), source))
+    report = Loop(source, NetworkFrameUpscaler(session, session.spec.slots + 1, reuse="off")).run(
+        open_sink(str(out), source)
+    )
     return report.frames_out / (time.perf_counter() - started_s)
 
 
@@ -133,7 +135,7 @@ def measure_kept_up(clip: str, session: Session) -> dict[str, Any]:
     """Every frame must come out, at its own time: nothing may be dropped while the model is faster than the camera."""
     wanted = [frame.pts for frame in open_source(clip).frames()]
     source = open_source(clip, SourceOptions(is_paced=True))
-    loop = Loop(source, NetworkFrameUpscaler(session), LoopOptions(Policy.parse("latest")))
+    loop = Loop(source, NetworkFrameUpscaler(session, reuse="off"), LoopOptions(Policy.parse("latest")))
     found = [frame.pts for frame in loop.frames()]
     report = loop.report()
     return {
@@ -193,7 +195,7 @@ def measure_latest(session: Session, seconds: float) -> dict[str, Any]:
 
 def measure_overhead(clip: str, session: Session, rounds: int) -> dict[str, Any]:
     """Everything a frame costs in one thread against the engine's own computing of the same tiles, in turn."""
-    upscaler = NetworkFrameUpscaler(session)
+    upscaler = NetworkFrameUpscaler(session, reuse="off")
     frames = list(open_source(clip).frames())[: 10 * rounds]
     tile = session.spec.tile
     shares, extra_ms, engine_ms = [], [], []

@@ -16,7 +16,7 @@ from statistics import median
 import psutil
 
 from benchmarks.reliability import record
-from sr_edge.camera import stream
+from sr_edge.camera import EngineChoice, stream
 from tests.fuzz import material
 
 _INTERVAL_S = 1.0
@@ -37,7 +37,7 @@ def main(minutes: float = 10.0) -> int:
     frames = 0
     with tempfile.TemporaryDirectory() as folder:
         bundle = material.bundle(Path(folder) / "toy.sredge")
-        with stream("test:160x90@30", bundle, runtime="onnxruntime") as live:
+        with stream("test:160x90@30", bundle, engine=EngineChoice("onnxruntime")) as live:
             sampling.start()
             until_s = time.monotonic() + 60 * minutes
             for _ in live:

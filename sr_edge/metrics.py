@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma, as the super-resolution literature measures them.
+"""PSNR and SSIM on luma, as the super-resolution literature measures them, and the flicker of videos.
 
 Pictures are rounded to 8 bits, their luma is not, and `border` pixels (by convention the scale) are excluded at each
 edge. MATLAB's `rgb2ycbcr` of an 8-bit picture rounds the luma once more; papers that use it report less, by
@@ -8,7 +8,9 @@ edge. MATLAB's `rgb2ycbcr` of an 8-bit picture rounds the luma once more; papers
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,66 @@ def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
         FrameError: the sizes differ, or the window does not fit inside the border.
     """
     return _ssim(*_inner_lumas(frame_hwc, reference_hwc, border, smallest=_SSIM_WINDOW_PX))
+
+
+def flicker_levels(frames: Iterable[tuple[Frame, Frame]], scale: int, reach_px: int = 0) -> float | None:
+    """Mean absolute difference of the output from one frame to the next, where the input did not change.
+
+    The part of a video that stands still should not shimmer: the difference is 0 if the same input always gives the
+    same output.
+
+    Args:
+        frames: Input and output of at least two consecutive frames: uint8 or uint16 (height, width, channels), and the
+            same `scale` times as large.
+        scale: Magnification.
+        reach_px: Distance in input pixels over which a change of the input moves the output: half of the network's
+            receptive field. Closer to a change, the output may differ, and is not counted.
+
+    Returns:
+        The mean over all samples of the output that count, in 8-bit levels, 0 to 255; None if none count.
+
+    Raises:
+        FrameError: The sizes or types do not match.
+    """
+    total, count = 0.0, 0
+    for (before, before_out), (now, now_out) in pairwise(frames):
+        _require_pair(before, before_out, now, now_out, scale)
+        is_still = ~_near((before != now).any(axis=2), reach_px)
+        counted = is_still.repeat(scale, 0).repeat(scale, 1)
+        difference = np.abs(now_out[counted].astype(np.float64) - before_out[counted])
+        total += float(difference.sum()) * _PEAK / max_sample_value(now_out.dtype)
+        count += difference.size
+    return total / count if count else None
+
+
+def _require_pair(before: Frame, before_out: Frame, now: Frame, now_out: Frame, scale: int) -> None:
+    for frame in (before, before_out, now, now_out):
+        require_frame(frame)
+    larger = (scale * now.shape[0], scale * now.shape[1])
+    if before.shape != now.shape or before_out.shape != now_out.shape or now_out.shape[:2] != larger:
+        shapes = (before.shape, before_out.shape, now.shape, now_out.shape)
+        raise FrameError(
+            f"two frames and their outputs have the shapes {', '.join(map(str, shapes))}",
+            found=shapes,
+            wanted=f"two inputs of one shape, and outputs {scale} times as large",
+            remedy="give the frames of one video and the scale of its network",
+        )
+    if before.dtype != now.dtype or before_out.dtype != now_out.dtype:
+        raise FrameError(
+            "the type of the samples changes from one frame to the next",
+            found=(str(before.dtype), str(before_out.dtype), str(now.dtype), str(now_out.dtype)),
+            wanted="the same types",
+            remedy="give the frames of one video",
+        )
+
+
+def _near(is_changed: npt.NDArray[np.bool_], reach_px: int) -> npt.NDArray[np.bool_]:
+    """Where a change lies within `reach_px` rows and columns."""
+    for axis in (0, 1):
+        window = 2 * reach_px + 1
+        padding = [(reach_px, reach_px) if each == axis else (0, 0) for each in (0, 1)]
+        is_changed = sliding_window_view(np.pad(is_changed, padding), window, axis=axis).any(axis=-1)
+    return is_changed
 
 
 def _ssim(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], step: int = 1) -> float:

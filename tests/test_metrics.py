@@ -12,7 +12,7 @@ import pytest
 
 from sr_edge.errors import FrameError
 from sr_edge.image_files import list_pictures, read_picture
-from sr_edge.metrics import fidelity, luma, psnr_y_db, ssim_y
+from sr_edge.metrics import fidelity, flicker_levels, luma, psnr_y_db, ssim_y
 from sr_edge.resize import crop_to_multiple, resize_bicubic
 from tests.expected_errors import raises
 
@@ -162,3 +162,43 @@ class TestFidelity:
     def test_a_picture_smaller_than_the_window_has_one_window(self) -> None:
         small = self.picture[:, :1, :5, :4]
         assert fidelity(small, small).ssim == pytest.approx(1.0)
+
+
+def still(count: int, scale: int = 2) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+    """Equal frames with equal outputs."""
+    frame = noise(1, 6, 8, 3)
+    return [(frame.copy(), frame.repeat(scale, 0).repeat(scale, 1)) for _ in range(count)]
+
+
+def test_a_still_output_does_not_flicker() -> None:
+    assert flicker_levels(still(3), 2) == 0.0
+
+
+def test_flicker_is_the_mean_difference_from_frame_to_frame() -> None:
+    frames = still(3)
+    frames[1][1][:6] ^= 1
+    assert flicker_levels(frames, 2) == pytest.approx(0.5), "half of the samples differ by one level, in both steps"
+    sixteen = [(before, after.astype(np.uint16) * 257) for before, after in frames]
+    assert flicker_levels(sixteen, 2) == pytest.approx(0.5), "in 8-bit levels"
+
+
+def test_flicker_does_not_count_what_depends_on_a_change_of_the_input() -> None:
+    frames = still(2)
+    frames[1][0][2, 3, 0] ^= 1
+    changed = frames[1][1]
+    changed[4:6, 6:8] ^= 1
+    assert flicker_levels(frames, 2) == 0.0
+    changed[2:8, 4:10] ^= 1
+    assert (flicker_levels(frames, 2) or 0) > 0
+    assert flicker_levels(frames, 2, reach_px=1) == 0.0
+    assert flicker_levels(frames, 2, reach_px=8) is None, "nothing is out of reach of the change"
+
+
+def test_flicker_of_frames_that_do_not_match_is_refused() -> None:
+    small, large = still(2)
+    with raises(FrameError):
+        flicker_levels([small, (large[0][:4], large[1])], 2)
+    with raises(FrameError):
+        flicker_levels([small, large], 3)
+    with raises(FrameError):
+        flicker_levels([small, (large[0], large[1].astype(np.uint16))], 2)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from sr_edge.camera.sources.open import SOURCES, SourceOptions, open_source
     from sr_edge.camera.streaming import Stream, stream
     from sr_edge.frames import Region
+    from sr_edge.model_sources import EngineChoice
+    from sr_edge.upscaler.reuse_options import ReuseOptions
 
 _HOMES = {
     "BicubicFrameUpscaler": "sr_edge.camera.pipeline.frame_upscaler",
@@ -52,6 +54,7 @@ _HOMES = {
     "Colour": "sr_edge.camera.media.frame",
     "ColourRange": "sr_edge.camera.media.frame",
     "Dropping": "sr_edge.camera.flow.drop_policy",
+    "EngineChoice": "sr_edge.model_sources",
     "EventLog": "sr_edge.camera.flow.events",
     "FallbackTiming": "sr_edge.camera.pipeline.fallback",
     "FrameRange": "sr_edge.camera.file.settings",
@@ -65,6 +68,7 @@ _HOMES = {
     "Policy": "sr_edge.camera.flow.drop_policy",
     "RawFormat": "sr_edge.camera.media.raw_format",
     "Region": "sr_edge.frames",
+    "ReuseOptions": "sr_edge.upscaler.reuse_options",
     "SINKS": "sr_edge.camera.sinks.open",
     "SOURCES": "sr_edge.camera.sources.open",
     "Sink": "sr_edge.camera.protocols",
@@ -105,6 +109,7 @@ __all__ = [
     "Colour",
     "ColourRange",
     "Dropping",
+    "EngineChoice",
     "EventLog",
     "FallbackTiming",
     "FrameRange",
@@ -118,6 +123,7 @@ __all__ = [
     "Policy",
     "RawFormat",
     "Region",
+    "ReuseOptions",
     "Sink",
     "SinkOptions",
     "SinkUnavailable",

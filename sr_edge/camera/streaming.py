@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
-from sr_edge.spec import Precision
+from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 Model = Bundle | Path | str | FrameUpscaler
 """A bundle, its path, or an upscaler that several streams may share."""
@@ -122,15 +122,13 @@ def stream(
     model: Model,
     *,
     policy: Policy | str | None = None,
-    runtime: str | None = None,
-    precision: Precision | str | None = None,
-    float_precision: Precision | str | None = None,
-    device: str | None = None,
+    engine: EngineChoice | None = None,
     roi: Region | tuple[int, int, int, int] | str | None = None,
     every: int = 1,
     fallback: Model | None = None,
     max_latency_ms: float | None = None,
     controls: Controls | None = None,
+    reuse: ReuseOptions | str | float = EXACT,
     source_options: SourceOptions | None = None,
     on_event: Callable[[str], None] = ignore_event,
 ) -> Stream:
@@ -144,15 +142,15 @@ def stream(
         model: a bundle, or the path of one or of an ONNX file, which is opened for this stream alone; or an upscaler
             with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
-        runtime: see `open_frame_session`. Ignored if `model` is an upscaler.
-        precision: see `open_frame_session`. Ignored if `model` is an upscaler.
-        float_precision: see `open_frame_session`. Ignored if `model` is an upscaler.
-        device: see `open_frame_session`. Ignored if `model` is an upscaler.
+        engine: runtime, precision and device, for example `EngineChoice("openvino", "int8")`; None takes what was
+            measured to be the best on this machine, see `open_frame_session`. Ignored if `model` is an upscaler.
         roi: the region (x, y, width, height) of each frame that is upscaled, or the same as text: "0,0,320,180".
         every: the model upscales every n-th frame, bicubic interpolation the others.
         fallback: "bicubic" or a model of the same scale, used while the model exceeds `max_latency_ms`.
         max_latency_ms: the latency limit for the fallback; None means 100.
         controls: settings of the network, as for `Upscaler`.
+        reuse: "exact" does not compute tiles again that did not change since the last frame; the output is the same to
+            the bit. "off" computes all tiles. `ReuseOptions` also sets the memory. Ignored if `model` is an upscaler.
         source_options: options for a source that is opened here; their `on_event` is replaced.
         on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
 
@@ -167,8 +165,8 @@ def stream(
     """
     event_log = EventLog(on_event)
     with ExitStack() as resources:
-        choice = EngineChoice.read(runtime, precision, float_precision, device)
-        load = partial(_open_model, resources=resources, choice=choice)
+        choice = EngineChoice.read(*astuple(engine or EngineChoice()))
+        load = partial(_open_model, resources=resources, choice=choice, reuse=ReuseOptions.parse(reuse))
         upscaler_for = load(model, controls=controls)
         fallback_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
@@ -197,6 +195,7 @@ def _open_model(
     resources: ExitStack,
     choice: EngineChoice,
     controls: Controls | None,
+    reuse: ReuseOptions,
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
 
@@ -207,4 +206,4 @@ def _open_model(
     bundle = model if isinstance(model, Bundle) else resources.enter_context(open_model(model))
     session = resources.enter_context(open_engine(bundle, choose_engine(bundle, choice)))
     session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
-    return lambda policy: frame_upscaler_for(session, policy, controls)
+    return lambda policy: frame_upscaler_for(session, policy, controls, reuse)

@@ -136,6 +136,10 @@ def _if_no_engine_is_built(values: Values) -> str | None:
     return "with --trust-engine, for which no engine is built" if values["trust_engine"] is not None else None
 
 
+def _without_reuse(values: Values) -> str | None:
+    return "with --reuse off, which keeps no tiles" if values["reuse"] == "off" else None
+
+
 def _is_other_timeout(seconds: float) -> bool:
     return seconds != 10.0
 
@@ -161,6 +165,7 @@ UNUSED = (
     Unused(("stream",), "pace", _if_source_keeps_time),
     Unused(("stream",), "give_up_s", _if_nothing_can_be_lost, lambda value: value is not None),
     Unused(("stream", "preview"), "open_timeout_s", _if_source_is_at_hand, _is_other_timeout),
+    Unused(("stream", "preview", "upscale"), "reuse_memory", _without_reuse),
     Unused(("preview",), "once", _if_source_is_not_repeated),
     Unused(("compile",), "timing_cache", _if_no_engine_is_built),
 )

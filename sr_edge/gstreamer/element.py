@@ -26,7 +26,7 @@ from sr_edge.installation import how_to_install
 
 if TYPE_CHECKING:
     from sr_edge.camera.flow.drop_policy import Policy
-    from sr_edge.gstreamer.network import NetworkSettings
+    from sr_edge.gstreamer.network import GstUpscaler, NetworkSettings
 
 MAX_FAILURES_IN_A_ROW = 10
 """After so many frames in a row that cannot be upscaled, the stream ends."""
@@ -92,6 +92,19 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     threads = GObject.Property(
         type=int, default=0, minimum=0, maximum=4096, nick="Threads", blurb="0: the runtime chooses"
     )
+    reuse = GObject.Property(
+        type=str,
+        default="exact",
+        nick="Reuse",
+        blurb="Tiles that are not computed again for the next frame: off: none, exact: those that did not change, a "
+        "number: also those whose change moves the output by less than so many decibels",
+    )
+    reuse_memory = GObject.Property(
+        type=str,
+        default="256M",
+        nick="Reuse memory",
+        blurb="Memory for the tiles that are kept for reuse; if the tiles of one frame need more, none are reused",
+    )
     policy = GObject.Property(
         type=str,
         default="",
@@ -123,6 +136,8 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._interval_ms = 0.0
         self._earliest_ns = 0
         self._engine = ""
+        self._tiles = self._reused_tiles = 0
+        self._obstacle = ""
 
     def _add_pads(self) -> None:
         queue_sink, queue_source = self._input_queue.get_static_pad("sink"), self._output_queue.get_static_pad("src")
@@ -152,6 +167,14 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
     def failed(self) -> int:
         return self._counters.failed
 
+    @_counter_property("Tiles of the frames that were upscaled; 0 with reuse=off")
+    def tiles(self) -> int:
+        return self._tiles
+
+    @_counter_property("Tiles that were not computed again, because they did not change")
+    def reused_tiles(self) -> int:
+        return self._reused_tiles
+
     @_engine_property
     def engine(self) -> str:
         return self._engine
@@ -170,7 +193,14 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         if self._policy is not None:
             self._configure_queue(self._policy)
         return NetworkSettings(
-            self.model, self.runtime, self.precision, self.float_precision, self.device, self.threads
+            self.model,
+            self.runtime,
+            self.precision,
+            self.float_precision,
+            self.device,
+            self.threads,
+            self.reuse,
+            self.reuse_memory,
         )
 
     def on_engine(self, text: str) -> None:
@@ -189,9 +219,13 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         self._report_dropped(running_ns)
         return not is_late
 
-    def on_upscaled(self, processing_ms: float) -> None:
+    def on_upscaled(self, processing_ms: float, network: GstUpscaler) -> None:
         self._counters.deliver(processing_ms)
         self._report_latency(self._counters.processing_ms)
+        self._tiles, self._reused_tiles = network.tiles, network.reused_tiles
+        obstacle, self._obstacle = self._obstacle, network.obstacle
+        if self._obstacle and self._obstacle != obstacle:
+            self._post(Gst.MessageType.WARNING, f"no tiles are reused: {self._obstacle} (reuse-memory)")
 
     def continues_after(self, error: SrEdgeError) -> bool:
         self._counters.fail()

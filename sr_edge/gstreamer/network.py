@@ -14,6 +14,7 @@ from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, EXACT, OFF, ReuseOptions, parse_memory
 
 _WARM_UP_RUNS = 2
 
@@ -28,10 +29,19 @@ class NetworkSettings:
     float_precision: str = ""
     device: str = ""
     threads: int = 0
+    reuse: str = ""
+    reuse_memory: str = ""
 
 
 class GstUpscaler:
-    """An open engine, for use by one thread."""
+    """An open engine, for use by one thread.
+
+    Attributes:
+        engine: The engine that was chosen.
+        tiles: Number of tiles of all frames that were upscaled.
+        reused_tiles: Number of them that were not computed, because they did not change.
+        obstacle: Why no tiles are reused; empty if they are, or reuse is off.
+    """
 
     def __init__(self, settings: NetworkSettings) -> None:
         """Opens the bundle or ONNX file in its runtime.
@@ -53,12 +63,16 @@ class GstUpscaler:
             settings.device,
             settings.threads or None,
         )
+        memory_bytes = parse_memory(settings.reuse_memory) if settings.reuse_memory else DEFAULT_REUSE_MEMORY_BYTES
+        reuse = ReuseOptions.parse(settings.reuse or EXACT, memory_bytes)
         with ExitStack() as resources:
             bundle = resources.enter_context(open_model(Path(settings.model).expanduser()))
             self.engine = choose_engine(bundle, choice)
             self._session = resources.enter_context(open_engine(bundle, self.engine))
             self._resources = resources.pop_all()
-        self._frame_upscaler = NetworkFrameUpscaler(self._session)
+        self._frame_upscaler = NetworkFrameUpscaler(self._session, reuse=reuse)
+        self.tiles = self.reused_tiles = 0
+        self.obstacle = ""
 
     @property
     def scale(self) -> int:
@@ -77,7 +91,11 @@ class GstUpscaler:
             EngineError, FrameError: The frame cannot be upscaled.
         """
         frame = VideoFrame(source_layout.planes(source), source_layout.format, source_layout.colour)
-        upscaled = self._upscale(frame)
+        upscaled = _upscaled(frame, self._frame_upscaler)
+        if upscaled.reuse is not None:
+            self.tiles += upscaled.reuse.tiles
+            self.reused_tiles += len(upscaled.reuse.reused)
+            self.obstacle = upscaled.reuse.statistics.obstacle
         for target_plane, plane in zip(target_layout.planes(target), upscaled.planes, strict=True):
             np.copyto(target_plane, plane)
 
@@ -85,20 +103,22 @@ class GstUpscaler:
         """Upscales black frames of this layout, because the first inferences are slow.
 
         Returns:
-            The processing time of the last one.
+            The processing time of the last one, without reuse: that of a frame in which everything moves.
         """
         planes = tuple(
             np.zeros(plane.shape(layout.height, layout.width), layout.format.dtype) for plane in layout.format.layout
         )
         frame = VideoFrame(planes, layout.format, layout.colour)
+        computing = NetworkFrameUpscaler(self._session, reuse=OFF)
         for _ in range(_WARM_UP_RUNS):
             started_s = time.perf_counter()
-            self._upscale(frame)
+            _upscaled(frame, computing)
             elapsed_s = time.perf_counter() - started_s
         return 1e3 * elapsed_s
 
     def close(self) -> None:
         self._resources.close()
 
-    def _upscale(self, frame: VideoFrame) -> VideoFrame:
-        return self._frame_upscaler.finish(self._frame_upscaler.infer(self._frame_upscaler.prepare(frame)), frame)
+
+def _upscaled(frame: VideoFrame, upscaler: NetworkFrameUpscaler) -> VideoFrame:
+    return upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)

@@ -45,7 +45,9 @@ class TransformCallbacks(Protocol):
         """Whether to upscale the frame with this pts and running time, which has just left the input queue."""
         ...
 
-    def on_upscaled(self, processing_ms: float) -> None: ...
+    def on_upscaled(self, processing_ms: float, network: GstUpscaler) -> None:
+        """Called after a frame with its processing time, and the network, which counts the tiles that were reused."""
+        ...
 
     def continues_after(self, error: SrEdgeError) -> bool:
         """Whether the stream continues without the frame that failed."""
@@ -127,7 +129,7 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
                 return _DROPPED
             started_s = time.perf_counter()
             self._upscale(source, out)
-            self._callbacks.on_upscaled(1e3 * (time.perf_counter() - started_s))
+            self._callbacks.on_upscaled(1e3 * (time.perf_counter() - started_s), self._network)
         except SrEdgeError as error:
             return _DROPPED if self._callbacks.continues_after(error) else Gst.FlowReturn.ERROR
         except Exception as error:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from sr_edge.camera.flow.fair_lock import FairLock
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.protocols import SourceInfo
+from sr_edge.upscaler import ReuseOptions
 
 TIMEOUT_S = 30
 """Nothing waits so long unless it hangs."""
@@ -71,6 +72,7 @@ class RepeatingFrameUpscaler:
 
     def __init__(self, concurrency: int = 1, name: str = "repeating") -> None:
         self.name = name
+        self.reuse = ReuseOptions()
         self.lock = FairLock(concurrency)
 
     def before_infer(self, frame: VideoFrame) -> None: ...

@@ -20,7 +20,9 @@ import pytest
 
 from sr_edge.camera.pipeline.statistics import StreamReport, StreamStatistics
 from sr_edge.cli.run.stream_display import live_line, summary
+from sr_edge.frames import Region
 from sr_edge.runtimes.measure.sensors import Readings
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics
 from tests.camera.clips import HEIGHT, WIDTH, read_clip, times_of, write_clip
 from tests.camera.fakes import TIMEOUT_S, eventually
 from tests.camera.test_network import camera, free_port
@@ -66,6 +68,30 @@ def test_a_file_into_a_file(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path:
         name: value for name, value in report.items() if not name.endswith(("_c", "_w"))
     }
     assert (report["input_size"], report["output_size"]) == ([WIDTH, HEIGHT], [2 * WIDTH, 2 * HEIGHT])
+    assert (
+        report["reuse"]["tiles"] > 0 and report["reused_share"] == report["reuse"]["reused"] / report["reuse"]["tiles"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "tiles reused ("),
+        (("--reuse-memory", "1K"), "no tiles reused: the tiles of one frame need "),
+        (("--reuse", "off"), None),
+    ],
+)
+def test_the_summary_says_what_was_reused(
+    sr_edge: SrEdge, clip: Path, bundle: Path, options: tuple[str, ...], line: str | None
+) -> None:
+    done = sr_edge("stream", bundle, clip, "null", *ON, *options)
+    assert done.code == 0, done.stderr
+    lines = [text for text in done.stdout.splitlines() if "reused" in text]
+    assert [line in text for text in lines] == ([True] if line else []) if line else lines == []
+    assert max(map(len, lines), default=0) <= 80
+    assert sum("no tiles are reused" in text for text in done.stderr.splitlines()) == (
+        options[:1] == ("--reuse-memory",)
+    )
 
 
 def test_figures_that_find_no_room_do_not_cost_the_summary(clip: Path, bundle: Path, tmp_path: Path) -> None:
@@ -203,6 +229,11 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "null", "--roi", "1,1,4,4"), ("1,1,4,4", "0,0,4,4", "yuv420p")),
     (("CLIP", "null", "--roi", "0,0,400,4"), ("0,0,400,4", "64x48")),
     (("CLIP", "null", "--max-latency-ms", "50"), ("--max-latency-ms", "--fallback")),
+    (("CLIP", "null", "--reuse", "sometimes"), ("'sometimes'", "off, exact, or a number of decibels")),
+    (("CLIP", "null", "--reuse", "-1"), ("'-1'", "off, exact, or a number of decibels")),
+    (("CLIP", "null", "--reuse", "0.05"), ("0.05 dB", "exact")),
+    (("CLIP", "null", "--reuse-memory", "lots"), ("'lots'", "256M")),
+    (("CLIP", "null", "--reuse", "off", "--reuse-memory", "1G"), ("--reuse-memory", "--reuse off")),
     (("CLIP", "null", "--fallback", "absent.sredge"), ("absent.sredge",)),
     (("CLIP", "null", "--fallback", "bicubic", "--max-latency-ms", "0"), ("latency", "0 ms")),
     (("gst:videotestsrc", "null"), ("PyGObject", "docs/camera.md")),
@@ -336,7 +367,7 @@ def a_report(upscalers: tuple[str, ...] = ("model",)) -> StreamReport:
 def test_the_live_line_and_the_summary() -> None:
     assert "in 0.0/s out 0.0/s | dropped 2" in live_line(StreamStatistics().report(dropped=2))
     line = live_line(a_report(), Readings(54.4, 11.26))
-    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | queue 1" in line
+    assert "dropped 2 failed 1 | latency p50 12 p95 12 ms | model 8 ms | queue 1" in line
     assert "infer" not in line
     assert "| infer 8." in live_line(a_report(), with_stages=True)
     assert line.endswith("| queue 1 | 54 °C | 11.3 W")
@@ -355,13 +386,24 @@ def test_frames_of_the_model_and_bicubic_ones_are_apart() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_the_share_of_reused_tiles_has_room_in_80_columns() -> None:
+    statistics = StreamStatistics()
+    statistics.record_stage("infer", 8.0)
+    statistics.record_output(112.0)
+    reuse = FrameReuse(4, (Region(0, 0, 4, 4),) * 3, ReuseStatistics(4, 3, 2**20, 2**28))
+    statistics.record_reuse(reuse)
+    report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
+    assert live_line(report, Readings(), 79).endswith("| latency p50 112 p95 112 ms | reused 75% | model 8 ms")
+    assert "3 of 4 tiles reused (75%), 1 of 256 MiB of memory" in summary(report)
+
+
 def test_a_narrow_line_shows_the_slowest_stages() -> None:
     statistics = StreamStatistics()
     for name, duration_ms in (("wait", 1.0), ("prepare", 2.0), ("infer", 90.0), ("finish", 3.0)):
         statistics.record_stage(name, duration_ms)
     report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
     for width, names in ((40, ["infer"]), (50, ["infer", "finish"]), (None, ["wait", "prepare", "infer", "finish"])):
-        stages = live_line(report, width=width, with_stages=True).split(" | ")[-1 if width else -2]
+        stages = live_line(report, width=width, with_stages=True).split(" | ")[-1 if width else -3]
         assert stages.removesuffix(" ms").split()[::2] == names
 
 

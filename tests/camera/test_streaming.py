@@ -20,6 +20,7 @@ import pytest
 
 import sr_edge.camera
 from sr_edge.camera import (
+    EngineChoice,
     NetworkFrameUpscaler,
     PixelFormat,
     Stream,
@@ -50,7 +51,7 @@ def numbered(count: int) -> list[VideoFrame]:
 
 
 def test_the_simple_case(clip: Path, bundle: Path) -> None:
-    frames = list(stream(clip, bundle, runtime="onnxruntime"))
+    frames = list(stream(clip, bundle, engine=EngineChoice("onnxruntime")))
     assert [frame.sequence for frame in frames] == list(range(COUNT))
     assert [number_of(frame) for frame in frames] == list(range(COUNT))
     assert {(frame.width, frame.height, frame.format) for frame in frames} == {(128, 96, PixelFormat.I420)}
@@ -159,7 +160,7 @@ def test_leaving_the_iteration_closes_the_session(clip: Path, bundle: Path, monk
             engines.append(weakref.ref(self))
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Remembered)
-    opened = stream(clip, bundle, runtime="onnxruntime")
+    opened = stream(clip, bundle, engine=EngineChoice("onnxruntime"))
     for _ in opened:
         assert engines[-1]() is not None
         break
@@ -234,7 +235,7 @@ def test_a_latency_without_a_fallback_is_refused(clip: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("policy", "newest"), ("roi", "1,2"), ("every", 0)],
+    [("policy", "newest"), ("roi", "1,2"), ("every", 0), ("reuse", "often")],
 )
 def test_wrong_arguments(clip: Path, name: str, found: object) -> None:
     with raises(UsageError, found=found):
@@ -243,9 +244,9 @@ def test_wrong_arguments(clip: Path, name: str, found: object) -> None:
 
 def test_no_bundle_and_no_source(clip: Path, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError):
-        stream(clip, tmp_path / "absent.sredge", runtime="onnxruntime")
+        stream(clip, tmp_path / "absent.sredge", engine=EngineChoice("onnxruntime"))
     with raises(StreamError, found=tmp_path / "absent.mp4"):
-        stream(tmp_path / "absent.mp4", bundle, runtime="onnxruntime")
+        stream(tmp_path / "absent.mp4", bundle, engine=EngineChoice("onnxruntime"))
 
 
 def test_importing_the_package_opens_no_runtime() -> None:

@@ -41,6 +41,9 @@ UNUSED_WORDS: list[tuple[str, ...]] = [
     ("stream", "BUNDLE", "PICTURES", "null", "--open-timeout", "3"),
     ("preview", "BUNDLE", "PICTURES", "--open-timeout", "3"),
     ("preview", "BUNDLE", "test:64x48@30", "--once"),
+    ("stream", "BUNDLE", "PICTURES", "null", "--reuse", "off", "--reuse-memory", "1G"),
+    ("preview", "BUNDLE", "PICTURES", "--reuse", "off", "--reuse-memory", "1G"),
+    ("upscale", "BUNDLE", "in.mp4", "out.mp4", "--reuse", "off", "--reuse-memory", "1G"),
     ("compile", "BUNDLE", "--trust-engine", "x.engine", "--timing-cache", "x.cache"),
 ]
 

@@ -18,7 +18,7 @@ from sr_edge.bench.compare.compared_models import ComparisonOptions
 from sr_edge.bench.compare.comparison import ComparePlan, compare_models
 from sr_edge.bench.quality import PairFiles, score_upscalers
 from sr_edge.bundle import open_bundle
-from sr_edge.camera import NetworkFrameUpscaler, stream
+from sr_edge.camera import EngineChoice, NetworkFrameUpscaler, stream
 from sr_edge.camera.media.conversion import RGB_COLOUR, frame_from_rgb, reformatted, rgb_from_frame
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
 from sr_edge.channels import with_alpha
@@ -236,6 +236,6 @@ def test_a_video_frame_is_upscaled_as_a_picture(
 
 @pytest.mark.parametrize("channels", SCALES)
 def test_a_stream_has_the_size_of_its_scale(bundles: dict[int, Path], channels: int) -> None:
-    with stream("test:48x32@30", bundles[channels], runtime="onnxruntime", fallback="bicubic") as frames:
+    with stream("test:48x32@30", bundles[channels], engine=EngineChoice("onnxruntime"), fallback="bicubic") as frames:
         frame = next(iter(frames))
     assert (frame.width, frame.height) == (48 * SCALES[channels], 32 * SCALES[channels])

@@ -14,7 +14,7 @@ from gi.repository import Gst  # noqa: E402
 
 TIMEOUT_NS = 100 * 10**9
 MAX_HOLD_S = 20
-READ_ONLY = ("frames-in", "frames-out", "dropped", "failed", "engine")
+READ_ONLY = ("frames-in", "frames-out", "dropped", "failed", "tiles", "reused-tiles", "engine")
 
 
 class SlowSink:

@@ -194,7 +194,7 @@ def test_dropped_frames_are_counted(policy: str, gstreamer: GStreamer, sredge: s
     """No network here upscales 1000 frames per second."""
     result = tmp_path / "out.raw"
     source = f"videotestsrc is-live=true num-buffers=400 ! {SMALL},framerate=1000/1 !"
-    outcome = gstreamer.run_application(source, sredge, policy, f"! filesink location={result}")
+    outcome = gstreamer.run_application(source, sredge, "reuse=off", policy, f"! filesink location={result}")
     assert outcome["error"] == ""
     assert outcome["frames-out"] == result.stat().st_size / (128 * 96 * 3)
     assert 0 < outcome["frames-out"] < outcome["frames-in"] == 400
@@ -203,7 +203,7 @@ def test_dropped_frames_are_counted(policy: str, gstreamer: GStreamer, sredge: s
 
 def test_dropped_frames_are_reported_on_the_bus(gstreamer: GStreamer, sredge: str) -> None:
     source = f"videotestsrc is-live=true num-buffers=400 ! {SMALL},framerate=1000/1 !"
-    launch = gstreamer.launch(source, sredge, "! fakesink", options=("-m",))
+    launch = gstreamer.launch(source, sredge, "reuse=off ! fakesink", options=("-m",))
     assert launch.code == 0, launch.output
     warning = re.match(r"(\d+) of 400 frames were dropped: one takes .* \(policy latest\)", launch.warnings[-1])
     assert warning is not None
@@ -212,9 +212,33 @@ def test_dropped_frames_are_reported_on_the_bus(gstreamer: GStreamer, sredge: st
     assert 0 < reported[-1] <= int(warning[1]) < 400
 
 
+def test_reuse_of_tiles_changes_no_sample(gstreamer: GStreamer, sredge: str, tmp_path: Path) -> None:
+    source = "videotestsrc num-buffers=8 pattern=ball ! video/x-raw,format=I420,width=320,height=240 !"
+    results, outcomes = {}, {}
+    for options in ("reuse=off", "reuse=exact", "reuse-memory=1K"):
+        out = tmp_path / options
+        outcomes[options] = gstreamer.run_application(source, sredge, options, f"! filesink location={out}")
+        assert outcomes[options]["error"] == ""
+        results[options] = out.read_bytes()
+    assert len(results["reuse=off"]) == 8 * 640 * 480 * 3 // 2
+    assert len(set(results.values())) == 1
+    exact, little = outcomes["reuse=exact"], outcomes["reuse-memory=1K"]
+    assert 0 < exact["reused-tiles"] < exact["tiles"] == little["tiles"]
+    assert outcomes["reuse=off"]["tiles"] == outcomes["reuse=off"]["reused-tiles"] == little["reused-tiles"] == 0
+    assert (exact["warnings"], ["no tiles are reused" in text for text in little["warnings"]]) == ([], [True])
+
+
+@pytest.mark.parametrize(
+    ("options", "value"), [("reuse=often", "'often'"), ("reuse=0.05", "0.05 dB"), ("reuse-memory=lots", "'lots'")]
+)
+def test_wrong_values_for_reuse_are_refused(gstreamer: GStreamer, sredge: str, options: str, value: str) -> None:
+    outcome = gstreamer.run_application("videotestsrc !", SMALL, "!", sredge, options, "! fakesink")
+    assert value in outcome["error"]
+
+
 def test_latest_upscales_the_last_frame(gstreamer: GStreamer, sredge: str) -> None:
     source = f"videotestsrc is-live=true num-buffers=200 ! {SMALL},framerate=1000/1 ! identity name=begin"
-    outcome = gstreamer.run_application(source, "!", sredge, "! fakesink name=end")
+    outcome = gstreamer.run_application(source, "!", sredge, "reuse=off ! fakesink name=end")
     sent, received = outcome["pts"]["src"], outcome["pts"]["sink"]
     assert 0 < len(received) < len(sent) == 200
     assert received[-1] == sent[-1]

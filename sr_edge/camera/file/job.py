@@ -28,6 +28,8 @@ from sr_edge.camera.pipeline.loop import Loop
 from sr_edge.camera.pipeline.options import LoopOptions
 from sr_edge.errors import SrEdgeError, StreamError, UsageError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.upscaler.reuse import ReuseStatistics
+from sr_edge.upscaler.reuse_options import EXACT
 
 OnFrame = Callable[[int, int], None]
 """Called with the number of finished frames, including those of an interrupted run, and the approximate total; the
@@ -51,6 +53,7 @@ class VideoResult:
         frames: Number of frames.
         resumed: How many of the frames an interrupted run had finished.
         copied: The streams that were copied in addition to the video.
+        reuse: Tiles that were needed and reused in this run; None if none were needed, or reuse is off.
         notes: Differences from the source that the user did not ask for.
     """
 
@@ -63,6 +66,7 @@ class VideoResult:
     frames: int
     resumed: int
     copied: tuple[str, ...]
+    reuse: ReuseStatistics | None
     notes: tuple[str, ...]
 
 
@@ -146,7 +150,9 @@ def upscale_video(
         job.target, fingerprint, segment_frames, resume=job.settings.resume, on_event=on_event
     ) as segments:
         resumed = segments.frames
-        summary = segments.summary or _encode_segments(job, upscaler, segments, on_frame)
+        summary, reuse = segments.summary, None
+        if summary is None:
+            summary, reuse = _encode_segments(job, upscaler, segments, on_frame)
         mux_job = MuxJob(job.probe, job.encoding, job.copies.copied, job.settings.frames, segments.segments, summary)
         mux(mux_job, segments.folder, job.target)
         segments.remove()
@@ -161,19 +167,21 @@ def upscale_video(
         frames=summary.frames,
         resumed=resumed,
         copied=tuple(map(str, job.copies.copied)),
-        notes=(*job.notes, *_final_notes(job, summary)),
+        reuse=reuse,
+        notes=(*job.notes, *_final_notes(job, summary, reuse)),
     )
 
 
 def _encode_segments(
     job: VideoJob, upscaler: FrameUpscaler, segments: Segments, on_frame: OnFrame | None
-) -> ReadSummary:
-    """Encodes the segments that are not finished."""
+) -> tuple[ReadSummary, ReuseStatistics | None]:
+    """Encodes the segments that are not finished; also returns what was reused."""
     frame_range = job.settings.frames
     source = VideoFileSource(job.probe, frame_range, segments.pts_of, job.settings.is_deinterlaced)
     options = LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_FRAME_TIMEOUT_S)
+    loop = Loop(source, upscaler, options)
     frames = _report_frames(
-        cast("Generator[VideoFrame, None, None]", Loop(source, upscaler, options).frames()),
+        cast("Generator[VideoFrame, None, None]", loop.frames()),
         segments.frames,
         frame_range.count_in(job.probe.frame_count),
         on_frame,
@@ -193,7 +201,7 @@ def _encode_segments(
     segments.finish(source.summary)
     if on_frame is not None:
         on_frame(source.summary.frames, source.summary.frames)
-    return source.summary
+    return source.summary, loop.report().reuse
 
 
 def _report_frames(
@@ -222,13 +230,16 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
         "the encoder's threads": str(encoding.threads),
         "the segment length": f"{segment_frames} frames",
         "PyAV": av.__version__,
+        # The frames are the same with exact reuse and without reuse.
+        "--reuse": EXACT if upscaler.reuse.bound_db is None else str(upscaler.reuse),
     }
 
 
 def _output_digest(upscaler: FrameUpscaler, frame: VideoFrame) -> str:
     """A digest of the upscaled frame, which depends on weights, precision, runtime, tile overlap and controls."""
-    with upscaler.lock.acquire(frame):
-        upscaled = upscaler.infer(upscaler.prepare(frame))
+    own = upscaler.for_stream()  # the tiles that it keeps are freed with it
+    with own.lock.acquire(frame):
+        upscaled = own.infer(own.prepare(frame))
     digest = hashlib.sha256()
     for plane in upscaled.planes:
         digest.update(np.ascontiguousarray(plane).tobytes())
@@ -254,7 +265,7 @@ def _planned_notes(job: VideoJob) -> Iterator[str]:
         yield "no frame is marked as interlaced; all of them are deinterlaced, with the top field first"
 
 
-def _final_notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
+def _final_notes(job: VideoJob, summary: ReadSummary, reuse: ReuseStatistics | None) -> Iterator[str]:
     declared = (job.probe.declared | set(summary.declared)) - {ALPHA, INTERLACED}
     if INTERLACED in summary.declared and not job.probe.interlacing:
         yield "some of its frames are interlaced, with combing artifacts; --deinterlace avoids them"
@@ -265,6 +276,8 @@ def _final_notes(job: VideoJob, summary: ReadSummary) -> Iterator[str]:
     else:
         if lost:
             yield f"no longer declared in the output: {listed(lost)}"
+    if reuse is not None and reuse.obstacle:
+        yield f"no tiles were reused: {reuse.obstacle} (--reuse-memory)"
     if summary.unreadable_packets:
         yield f"{_counted(summary.unreadable_packets, 'damaged frame')} left out"
     if summary.timestamp_shift_s:

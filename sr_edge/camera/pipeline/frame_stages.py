@@ -12,7 +12,7 @@ from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.fallback import FallbackController, FrameCost
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, FrameUpscaler
 from sr_edge.camera.pipeline.options import LoopOptions
-from sr_edge.camera.pipeline.statistics import BICUBIC, FALLBACK, MODEL, StreamStatistics
+from sr_edge.camera.pipeline.statistics import BICUBIC, FALLBACK, INFER, MODEL, StreamStatistics
 from sr_edge.camera.pipeline.watchdog import Watchdog
 from sr_edge.errors import FrameError, SrEdgeError, StreamError, UsageError
 from sr_edge.upscaler.reuse import FrameReuse
@@ -128,11 +128,11 @@ class FrameStages:
             kind = self._kind_of(upscaler)
             with self._timed("prepare" if kind == MODEL else None):
                 prepared = upscaler.prepare(like)
-            started_s = time.perf_counter()
-            with self._timed("infer" if kind == MODEL else kind), self._in_engine(upscaler):
+            started_ns = self._clock()
+            with self._timed(INFER if kind == MODEL else kind), self._in_engine(upscaler):
                 upscaled = upscaler.infer(prepared)
             if kind == MODEL and upscaled.reuse is not None:
-                self._record_reuse(upscaled.reuse, 1e3 * (time.perf_counter() - started_s))
+                self._record_reuse(upscaled.reuse, (self._clock() - started_ns) / 1e6)
             if kind == FALLBACK:
                 self._predict(like)
             return InferredFrame(like, upscaled, upscaler)

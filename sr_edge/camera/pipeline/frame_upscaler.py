@@ -39,6 +39,11 @@ class FrameUpscaler(Protocol):
         """The lock of the engine. Streams that share an upscaler share its lock."""
         ...
 
+    @property
+    def reuse(self) -> ReuseOptions:
+        """Which tiles are reused from frame to frame."""
+        ...
+
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         """Converts a frame to the input of `infer`."""
         ...
@@ -103,7 +108,8 @@ class NetworkFrameUpscaler:
         self.name = f"{spec.runtime} {spec.ran}"
         self.scale = spec.scale
         self.lock = FairLock(concurrency)
-        self._upscaler = Upscaler(session, overlap_px, controls, reuse=reuse)
+        self.reuse = ReuseOptions.parse(reuse)
+        self._upscaler = Upscaler(session, overlap_px, controls, reuse=self.reuse)
 
     def for_stream(self) -> NetworkFrameUpscaler:
         stream = copy(self)
@@ -111,7 +117,7 @@ class NetworkFrameUpscaler:
         return stream
 
     def count_changed(self, frame: VideoFrame) -> int | None:
-        return self._upscaler.count_changed(NetworkFrameUpscaler.prepare(self, frame).planes[0])
+        return self._upscaler.count_changed(self.prepare(frame).planes[0])
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
@@ -163,6 +169,7 @@ class BicubicFrameUpscaler:
             )
         self.name = "bicubic"
         self.scale = scale
+        self.reuse = ReuseOptions()
         self.lock = FairLock(concurrency)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:

@@ -18,6 +18,9 @@ _BUCKETS = 1200
 """From 0.01 ms in steps of 2 % to more than a day."""
 _RECENT_S = 2.0
 
+INFER = "infer"
+"""The stage in which the model upscales a frame."""
+
 MODEL, FALLBACK, BICUBIC = "model", "fallback", "bicubic"
 """What upscaled a frame: the model, the fallback while the model is too slow, or bicubic interpolation (`every`)."""
 
@@ -108,6 +111,7 @@ class StreamReport:
         reuse: tiles of the model's frames that were needed and reused, and their memory; None without reuse.
         reused_share: the share of the tiles that were reused, over the whole stream.
         recent_reused_share: the same over the last seconds.
+        recent_model_ms: mean duration of `infer` over the last seconds; None if the model upscaled no frame in them.
     """
 
     seconds: float
@@ -137,6 +141,7 @@ class StreamReport:
     reuse: ReuseStatistics | None = None
     reused_share: float | None = None
     recent_reused_share: float | None = None
+    recent_model_ms: float | None = None
 
     def __repr__(self) -> str:
         bicubic = self.bicubic_frames + self.fallback_frames
@@ -168,23 +173,28 @@ class _Rate:
         return (self.count - count) / max(time.monotonic() - since_s, 1e-3)
 
 
-class _ReusedTiles:
-    """Numbers of tiles needed and reused, in all and over the last `_RECENT_S` to twice that."""
+class _RecentRatio:
+    """The ratio of two sums, in all and over the last `_RECENT_S` to twice that."""
 
     def __init__(self) -> None:
-        self.tiles = self.reused = 0
-        self._window = self._previous = (time.monotonic(), 0, 0)
+        self.part: float = 0
+        self.whole = 0
+        self._added_s = time.monotonic()
+        self._window: tuple[float, float, int] = (self._added_s, 0, 0)
+        self._previous = self._window
 
-    def add(self, tiles: int, reused: int) -> None:
-        self.tiles += tiles
-        self.reused += reused
-        now_s = time.monotonic()
+    def add(self, part: float, whole: int) -> None:
+        self.part += part
+        self.whole += whole
+        now_s = self._added_s = time.monotonic()
         if now_s - self._window[0] >= _RECENT_S:
-            self._previous, self._window = self._window, (now_s, self.tiles, self.reused)
+            self._previous, self._window = self._window, (now_s, self.part, self.whole)
 
-    def recent_share(self) -> float | None:
-        _, tiles, reused = self._previous
-        return (self.reused - reused) / (self.tiles - tiles) if self.tiles > tiles else None
+    def recent(self) -> float | None:
+        """The recent ratio; None without anything recent."""
+        _, part, whole = self._previous
+        is_over = time.monotonic() - self._added_s > 2 * _RECENT_S
+        return None if is_over or self.whole == whole else (self.part - part) / (self.whole - whole)
 
 
 class StreamStatistics:
@@ -198,7 +208,7 @@ class StreamStatistics:
         self._latencies: dict[str, DurationHistogram] = {}
         self._stages: dict[str, DurationHistogram] = {}
         self._reuse: ReuseStatistics | None = None
-        self._tiles = _ReusedTiles()
+        self._reused_tiles, self._model_ms = _RecentRatio(), _RecentRatio()
         self._sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._counts = {"failed": 0, "fallback_frames": 0, "bicubic_frames": 0, "fallback_switches": 0}
 
@@ -219,8 +229,9 @@ class StreamStatistics:
     def record_reuse(self, reuse: FrameReuse) -> None:
         """Records how many tiles of a frame were needed and reused."""
         with self._lock:
-            self._tiles.add(reuse.tiles, len(reuse.reused))
-            self._reuse = replace(reuse.statistics, tiles=self._tiles.tiles, reused=self._tiles.reused)
+            tiles = self._reused_tiles
+            tiles.add(len(reuse.reused), reuse.tiles)
+            self._reuse = replace(reuse.statistics, tiles=tiles.whole, reused=int(tiles.part))
 
     def record_sizes(self, input_size: tuple[int, int], output_size: tuple[int, int]) -> None:
         """Records width and height of a frame before and after upscaling."""
@@ -230,6 +241,8 @@ class StreamStatistics:
         """Records how long a stage took for one frame."""
         with self._lock:
             self._stages.setdefault(name, DurationHistogram()).add(duration_ms)
+            if name == INFER:
+                self._model_ms.add(duration_ms, 1)
 
     def increment(self, counter: str) -> None:
         """Adds one to "failed", "fallback_frames", "bicubic_frames" or "fallback_switches"."""
@@ -278,7 +291,8 @@ class StreamStatistics:
                 output_size=output_size,
                 reuse=self._reuse,
                 reused_share=self._reuse.share if self._reuse else None,
-                recent_reused_share=self._tiles.recent_share(),
+                recent_reused_share=self._reused_tiles.recent(),
+                recent_model_ms=self._model_ms.recent(),
             )
 
 

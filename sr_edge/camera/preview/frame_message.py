@@ -45,6 +45,7 @@ class PreviewFrame:
                     "width": output.frame.width,
                     "height": output.frame.height,
                     "model_ms": round(output.model_ms, 2),
+                    "reused": _reused(output.frame),
                 }
                 for output in self.record.outputs
             ],
@@ -65,6 +66,12 @@ def _message(header: Mapping[str, object], files: Sequence[bytes]) -> bytes:
     """The length of the header (4 bytes, big-endian), the header with the sizes of the files, and the files."""
     text = json.dumps({**header, "bytes": [len(file) for file in files]}).encode()
     return b"".join([struct.pack(">I", len(text)), text, *files])
+
+
+def _reused(upscaled: VideoFrame) -> list[tuple[int, int, int, int]]:
+    """The parts of the input (x, y, width, height) that reused tiles determine; empty without reuse."""
+    regions = upscaled.reuse.reused if upscaled.reuse else ()
+    return [(region.left, region.top, region.width, region.height) for region in regions]
 
 
 def _difference_db(outputs: Sequence[EngineOutput]) -> float | None:

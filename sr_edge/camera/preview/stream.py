@@ -23,6 +23,7 @@ from sr_edge.camera.preview.frame_message import PreviewFrame
 from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.camera.protocols import Source
 from sr_edge.errors import SrEdgeError
+from sr_edge.upscaler.reuse import FrameReuse
 
 _RECENT_S = 2.0
 _JOIN_S = 30.0
@@ -60,6 +61,7 @@ class _FrameTimes:
     latency_ms: float
     model_ms: float
     option: EngineOption
+    reuse: FrameReuse | None
 
 
 class PreviewStream:
@@ -220,6 +222,7 @@ class PreviewStream:
             "p50_ms": _percentile(latencies_ms, 50),
             "p95_ms": _percentile(latencies_ms, 95),
             "model_ms": _percentile([times.model_ms for times in recent], 50),
+            "reuse": _recent_reuse([times.reuse for times in recent if times.reuse]),
         }
 
     def _waiting(self, report: StreamReport) -> dict[str, object] | None:
@@ -248,7 +251,8 @@ class PreviewStream:
         now_s = self._shown_s = time.monotonic()
         latency_ms = 1e3 * now_s - frame.captured_ns / 1e6
         record = self._frame_upscaler.record(frame.sequence)
-        self._recent.append(_FrameTimes(now_s, latency_ms, record.outputs[0].model_ms, record.outputs[0].option))
+        output = record.outputs[0]
+        self._recent.append(_FrameTimes(now_s, latency_ms, output.model_ms, output.option, output.frame.reuse))
         self._newest = PreviewFrame(number, record, latency_ms)
         # Called without the lock: a listener may remove itself. The frame is stored first, so a listener that reads it
         # in answer to the call finds it.
@@ -261,6 +265,20 @@ class PreviewStream:
         self._state, self._reason = state, reason
         if not self._is_closing:
             self._on_event(reason)
+
+
+def _recent_reuse(frames: Sequence[FrameReuse]) -> dict[str, object] | None:
+    """The share of reused tiles in the last frames, and the memory that they occupy; None without reuse."""
+    if not frames:
+        return None
+    newest = frames[-1]
+    return {
+        "share": sum(len(frame.reused) for frame in frames) / sum(frame.tiles for frame in frames),
+        "tiles": newest.tiles,
+        "memory_bytes": newest.statistics.memory_bytes,
+        "most_bytes": newest.statistics.most_bytes,
+        "obstacle": newest.statistics.obstacle,
+    }
 
 
 def _percentile(samples: Sequence[float], percent: float) -> float | None:

@@ -80,7 +80,7 @@ class SwitchableFrameUpscaler:
         """
         self._open_engine = open_engine
         self._controls = controls
-        self._reuse = ReuseOptions.parse(reuse)
+        self.reuse = ReuseOptions.parse(reuse)
         self._lock = threading.Lock()
         self._switching = threading.Lock()
         self._frames_in_engines = 0
@@ -202,7 +202,7 @@ class SwitchableFrameUpscaler:
     def _opened(self, option: EngineOption) -> _Engine:
         session = self._open_engine(option)
         session.measure(runs=1, warm_up=0)  # in most runtimes the first inference is slow
-        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls, reuse=self._reuse))
+        return _Engine(option, session, NetworkFrameUpscaler(session, controls=self._controls, reuse=self.reuse))
 
 
 def _run(engine: _Engine, prepared: VideoFrame) -> EngineOutput:

@@ -27,7 +27,15 @@ from sr_edge.cli.model_argument import (
     opened_model,
 )
 from sr_edge.cli.options import SettingsOption, ThreadsOption, read_settings
-from sr_edge.cli.run.stream_options import DeinterlaceOption, OpenTimeoutOption, ReadOption, read_pairs
+from sr_edge.cli.run.stream_options import (
+    DeinterlaceOption,
+    OpenTimeoutOption,
+    ReadOption,
+    ReuseMemoryOption,
+    ReuseOption,
+    read_pairs,
+    read_reuse,
+)
 from sr_edge.cli.terminal import print_line
 
 if TYPE_CHECKING:
@@ -75,6 +83,8 @@ def preview(
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
     deinterlace: DeinterlaceOption = False,
     open_timeout_s: OpenTimeoutOption = 10.0,
+    reuse: ReuseOption = "exact",
+    reuse_memory: ReuseMemoryOption = None,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
@@ -82,7 +92,7 @@ def preview(
     channel_order: ChannelOrderOption = "rgb",
 ) -> None:
     """Show a stream before and after upscaling in a browser."""
-    controls = read_settings(settings)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
     from sr_edge.camera import Policy, SourceOptions
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import EngineOption, engine_options, recommended_engine
@@ -112,6 +122,7 @@ def preview(
             ),
             initial,
             controls,
+            reused,
         )
         resources.callback(upscaler.close)
         loading.close()

@@ -49,6 +49,8 @@ from sr_edge.cli.run.stream_options import (
     RateOption,
     RawOption,
     ReadOption,
+    ReuseMemoryOption,
+    ReuseOption,
     RoiOption,
     SinkArgument,
     SlotsOption,
@@ -57,6 +59,7 @@ from sr_edge.cli.run.stream_options import (
     VerboseOption,
     parse_pixel_format,
     read_pairs,
+    read_reuse,
 )
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
     from sr_edge.cli.run.stream_display import Display, StreamTitle
     from sr_edge.model_sources import EngineChoice
     from sr_edge.runtimes import Session
+    from sr_edge.upscaler.reuse_options import ReuseOptions
 
 
 def stream(
@@ -94,6 +98,8 @@ def stream(
     every: EveryOption = 1,
     fallback: FallbackOption = None,
     max_latency_ms: MaxLatencyMsOption = None,
+    reuse: ReuseOption = "exact",
+    reuse_memory: ReuseMemoryOption = None,
     duration: DurationOption = None,
     verbose: VerboseOption = False,
     stats_json: StatsJsonOption = None,
@@ -117,7 +123,7 @@ def stream(
     as_json: JsonOption = False,
 ) -> None:
     """Upscale a camera, a stream or a video live."""
-    controls = read_settings(settings)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
     _require_consistent_options(sink, fallback, max_latency_ms, as_json)
     if stats_json is not None:
         require_output_file(stats_json)
@@ -142,7 +148,7 @@ def stream(
     from sr_edge.model_sources import EngineChoice
 
     requested_policy = Policy.parse(policy) if policy is not None else None
-    routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms)
+    routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms, reused)
     display = Display(stats_json, verbose)
     event_log = EventLog(display.show_event)
     source_options = SourceOptions(
@@ -170,15 +176,9 @@ def stream(
         loading.close()
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
-        upscaler = frame_upscaler_for(session, used_policy, controls)
+        upscaler = frame_upscaler_for(session, used_policy, controls, reused)
         title = StreamTitle(session.spec, used_policy)
-
-        def check_frame(frame: VideoFrame) -> None:
-            routing.require_sink_supports(sink, sink_options, upscaler.scale, frame)
-            area = routing.region or frame
-            size = area.width, area.height
-            display.show_start(title, size, (upscaler.scale * size[0], upscaler.scale * size[1]))
-
+        check_frame = partial(routing.check_frame, sink, sink_options, title, display)
         options = routing.options(used_policy, fallback_session, upscaler.scale, event_log)
         loop = Loop(CheckedSource(opened, check_frame), upscaler, options)
         show_end = partial(_show_end, None if sink == "-" else show, title, display)
@@ -212,6 +212,7 @@ class _Routing:
     every: int
     fallback: str | None
     max_latency_ms: float | None
+    reuse: ReuseOptions
 
     def fallback_session(self, engines: _Engines) -> Session | None:
         return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
@@ -230,19 +231,23 @@ class _Routing:
             event_log=event_log,
         )
 
-    def require_sink_supports(self, sink: str, sink_options: SinkOptions, scale: int, frame: VideoFrame) -> None:
-        """Raises StreamError if the sink does not support the size or format of the upscaled frame."""
+    def check_frame(
+        self, sink: str, sink_options: SinkOptions, title: StreamTitle, display: Display, frame: VideoFrame
+    ) -> None:
+        """Shows what runs; raises StreamError if the sink does not support the size or format of the upscaled frame."""
         from sr_edge.camera.sinks.open import require_encodable
 
-        area = self.region or frame
-        require_encodable(sink, sink_options, frame.format, scale * area.width, scale * area.height)
+        area, scale = self.region or frame, title.session.scale
+        width, height = scale * area.width, scale * area.height
+        require_encodable(sink, sink_options, frame.format, width, height)
+        display.show_start(title, (area.width, area.height), (width, height))
 
     def _fallback_upscaler(self, policy: Policy, session: Session | None, scale: int) -> FrameUpscaler | None:
         from sr_edge.camera import BicubicFrameUpscaler, frame_upscaler_for
 
         if self.fallback is None:
             return None
-        return BicubicFrameUpscaler(scale) if session is None else frame_upscaler_for(session, policy)
+        return BicubicFrameUpscaler(scale) if session is None else frame_upscaler_for(session, policy, reuse=self.reuse)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sr_edge.camera import LatencySummary, Policy, StreamReport
     from sr_edge.runtimes import SessionSpec
     from sr_edge.runtimes.measure.sensors import Readings, Sensors
+    from sr_edge.upscaler.reuse import ReuseStatistics
 
 _LINE_EVERY_S = 10.0
 _FILE_EVERY_S = 1.0
@@ -111,7 +112,7 @@ class Display:
 def live_line(
     report: StreamReport, readings: Readings | None = None, width: int | None = None, with_stages: bool = False
 ) -> str:
-    """Rates over the last seconds, drops, latency, queue, and temperature and power if available.
+    """Rates over the last seconds, drops, latency, share of reused tiles, model, queue, temperature, power.
 
     Args:
         report: the statistics so far.
@@ -122,16 +123,23 @@ def live_line(
     rates = f"in {report.recent_fps_in:.1f}/s out {report.recent_fps_out:.1f}/s"
     parts = [
         (0, rates),
-        (2, f"dropped {report.dropped}" + (f" failed {report.failed}" if report.failed else "")),
+        # A line of 80 columns has room for it only where frames were dropped or failed.
+        (2 if report.dropped + report.failed else 7, _lost(report)),
         *((3, text) for text in _live_latencies(report)),
         (1, _stages(report, width and width - len(rates) - len(" | ")) if with_stages else ""),
-        (4, f"queue {report.queued}"),
+        (4, "" if report.recent_reused_share is None else f"reused {report.recent_reused_share:.0%}"),
+        (5, "" if report.recent_model_ms is None else f"model {report.recent_model_ms:.0f} ms"),
+        (6, f"queue {report.queued}"),
     ]
     if readings is not None and readings.temperature_c is not None:
-        parts.append((5, f"{readings.temperature_c:.0f} °C"))
+        parts.append((8, f"{readings.temperature_c:.0f} °C"))
     if readings is not None and readings.power_w is not None:
-        parts.append((6, f"{readings.power_w:.1f} W"))
+        parts.append((9, f"{readings.power_w:.1f} W"))
     return " | ".join(_fitting([part for part in parts if part[1]], width))
+
+
+def _lost(report: StreamReport) -> str:
+    return f"dropped {report.dropped}" + (f" failed {report.failed}" if report.failed else "")
 
 
 def _fitting(parts: Sequence[tuple[int, str]], width: int | None) -> list[str]:
@@ -166,6 +174,8 @@ def summary(report: StreamReport, title: StreamTitle | None = None) -> str:
     for name, times in report.latencies.items():
         lines += [f"{name}: {times.count} of {report.frames_out} frames", f"{name} latency ms: {_percentiles(times)}"]
     lines += [f"{name} ms: {_percentiles(times)}" for name, times in report.stages.items()]
+    if report.reuse is not None:
+        lines.append(_reuse_line(report.reuse))
     if report.fallback_switches:
         lines.append(f"{report.fallback_switches} switches between model and fallback")
     if report.reconnections:
@@ -173,6 +183,13 @@ def summary(report: StreamReport, title: StreamTitle | None = None) -> str:
     if report.sink_reconnections:
         lines.append(f"the sink was opened again {report.sink_reconnections} times")
     return "\n".join(lines)
+
+
+def _reuse_line(reuse: ReuseStatistics) -> str:
+    if reuse.obstacle:
+        return f"no tiles reused: {reuse.obstacle} (--reuse-memory)"
+    memory = f"{reuse.memory_bytes / 2**20:.0f} of {reuse.most_bytes / 2**20:.0f} MiB"
+    return f"{reuse.reused} of {reuse.tiles} tiles reused ({reuse.share:.0%}), {memory} of memory"
 
 
 def _size(size: Size) -> str:

@@ -11,6 +11,7 @@ from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from sr_edge.camera.media.frame import PixelFormat
+    from sr_edge.upscaler.reuse_options import ReuseOptions
 
 Pairs = list[str]
 
@@ -143,6 +144,33 @@ EncodeOption = Annotated[
         show_default=False,
     ),
 ]
+ReuseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="off|exact|DB",
+        help="Tiles that are not computed again for the next frame: none, those that did not change (the output is the "
+        "same to the bit), or also those whose change moves the output by less than DB decibels, for example 0.05.",
+    ),
+]
+VideoReuseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="off|exact|DB",
+        help="Tiles of a video that are not computed again for the next frame: none, those that did not change (the "
+        "output is the same to the bit), or also those whose change moves the output by less than DB decibels. "
+        "Default: exact.",
+        show_default=False,
+    ),
+]
+ReuseMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for the tiles that are kept for reuse, for example 512M or 1G. If the tiles of one frame need "
+        "more, none are reused. Default: 256M.",
+        show_default=False,
+    ),
+]
 OpenTimeoutOption = Annotated[
     float,
     typer.Option(
@@ -177,6 +205,13 @@ def read_pairs(texts: Pairs) -> dict[str, str]:
             )
         pairs[name.strip()] = value
     return pairs
+
+
+def read_reuse(mode: str, memory: str | None) -> ReuseOptions:
+    """Parses --reuse and --reuse-memory; raises UsageError for anything else."""
+    from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, ReuseOptions, parse_memory
+
+    return ReuseOptions.parse(mode, DEFAULT_REUSE_MEMORY_BYTES if memory is None else parse_memory(memory))
 
 
 def parse_pixel_format(text: str) -> PixelFormat | None:

@@ -32,7 +32,7 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption
+from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption, ReuseMemoryOption, VideoReuseOption
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -124,6 +124,8 @@ def upscale(
     pixel_format: PixelFormatOption = "",
     deinterlace: DeinterlaceOption = False,
     copy: CopyOption = "all",
+    reuse: VideoReuseOption = "",
+    reuse_memory: ReuseMemoryOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
@@ -138,7 +140,8 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
-    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace)
+    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace, reuse, reuse_memory)
+    reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_writable_target(source, target)
@@ -159,7 +162,7 @@ def upscale(
                 progress = loading.enter_context(progress_on_stderr())
                 started = time.perf_counter()
                 if job is not None:
-                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, progress))
+                    outcome = _video_outcome(job, run_video_job(job, session, overlap, controls, reused, progress))
                 else:
                     upscaler = Upscaler(session, overlap, controls)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)

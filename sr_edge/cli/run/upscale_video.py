@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sr_edge.cli.run.stream_options import parse_pixel_format
+from sr_edge.cli.run.stream_options import parse_pixel_format, read_reuse
 from sr_edge.cli.terminal import print_line
 from sr_edge.errors import UnknownNameError, UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sr_edge.controls import Controls
     from sr_edge.runtimes import Session
     from sr_edge.spec import StageProgress
+    from sr_edge.upscaler.reuse_options import ReuseOptions
 
 
 Choice = TypeVar("Choice", bound=Enum)
@@ -38,6 +39,12 @@ class VideoArguments:
     copy: str = "all"
     pixel_format: str = ""
     deinterlace: bool = False
+    reuse: str = ""
+    reuse_memory: str | None = None
+
+    def reuse_options(self) -> ReuseOptions:
+        """Parses the options for reuse; raises UsageError for invalid values."""
+        return read_reuse(self.reuse or "exact", self.reuse_memory)
 
     def settings(self, resume: bool) -> VideoSettings:
         """Parses the options; raises UsageError for invalid values."""
@@ -89,8 +96,8 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
         return True
     if arguments != VideoArguments():
         raise UsageError(
-            f"--frames, --codec, --crf, --pixel-format, --deinterlace and --copy apply to videos only, and {source} is "
-            "not a video",
+            "--frames, --codec, --crf, --pixel-format, --deinterlace, --copy, --reuse and --reuse-memory apply to "
+            f"videos only, and {source} is not a video",
             found=source,
             wanted="a video file",
             remedy="leave them out",
@@ -116,13 +123,18 @@ def _print_note(note: str) -> None:
 
 
 def run_video_job(
-    job: VideoJob, session: Session, overlap_px: int | None, controls: Controls, progress: StageProgress
+    job: VideoJob,
+    session: Session,
+    overlap_px: int | None,
+    controls: Controls,
+    reuse: ReuseOptions,
+    progress: StageProgress,
 ) -> VideoResult:
     """Upscales the video; if that is interrupted, reports how many frames are kept."""
     from sr_edge.camera.file.job import upscale_video
     from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 
-    upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls)
+    upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, overlap_px, controls, reuse)
     name = job.probe.path.name
     with _reporting_kept_frames(job.target):
         return upscale_video(job, upscaler, lambda done, total: progress(name, done, total), on_event=_print_note)
@@ -146,7 +158,8 @@ def video_summary(result: VideoResult, already_printed: Collection[str]) -> list
     frames = f"{result.frames} frames of {result.width}x{result.height} {result.format}, {result.encoder}"
     resumed = f", {result.resumed} of them by an earlier run" if result.resumed else ""
     copied = f"; copied: {', '.join(result.copied)}" if result.copied else ""
+    reused = f"; {result.reuse.share:.0%} of the tiles reused" if result.reuse and result.reuse.reused else ""
     return [
-        f"{result.source} -> {result.target}: {frames}{resumed}{copied}",
+        f"{result.source} -> {result.target}: {frames}{resumed}{copied}{reused}",
         *(f"note: {note}" for note in result.notes if note not in already_printed),
     ]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.segments import frames_kept
 from sr_edge.camera.file.settings import FrameRange, VideoCodec, VideoSettings
 from sr_edge.camera.media.frame import VideoFrame
-from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
+from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, NetworkFrameUpscaler
 from sr_edge.errors import EngineError, FrameError, StreamError, UsageError
+from sr_edge.upscaler import ReuseOptions
 from tests.camera.films import UNEVEN, Film, numbers_of, pts_of, shoot
 from tests.expected_errors import raises
+from tests.upscaler.test_reuse import SlottedSession
 
 SEGMENT = 4
 LONG = Film(range(0, 30 * 3000, 3000), audio="aac", subtitles=[(100, 300, "one"), (700, 100, "two")])
@@ -232,6 +235,41 @@ def test_another_model_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         run(source, tmp_path / "out.mp4", Other(2))
     assert differences_in(caught.value) == (["the model's output"], ["the model's output"])
+
+
+def test_a_bound_for_reuse_is_part_of_the_plan(source: Path, tmp_path: Path) -> None:
+    upscaler = FailingUpscaler(at=13)
+    upscaler.reuse = ReuseOptions.parse(0.05)
+    with pytest.raises(EngineError):
+        run(source, tmp_path / "out.mp4", upscaler)
+    with raises(UsageError, found={"--reuse": "exact"}, wanted={"--reuse": "0.05 dB"}):
+        run(source, tmp_path / "out.mp4", FailingUpscaler())
+
+
+def test_exact_reuse_resumes_what_was_computed_in_full(source: Path, tmp_path: Path) -> None:
+    """Segments with and without reuse have the same frames, so either run may complete the other's."""
+
+    class Failing(SlottedSession):
+        left = 10**9
+
+        def submit(self, frames: Any, controls: Any = None) -> int:
+            self.left -= 1
+            if self.left < 0:
+                raise EngineError("the engine is broken")
+            return super().submit(frames, controls)
+
+    def result(target: Path, reuse: str, left: int = 10**9) -> bytes:
+        session = Failing()
+        session.left = left
+        job = plan_video(source, target, 2)
+        upscale_video(job, NetworkFrameUpscaler(session, 3, reuse=reuse), segment_frames=SEGMENT)
+        return target.read_bytes()
+
+    expected = result(tmp_path / "whole.mp4", "off")
+    with pytest.raises(EngineError):
+        result(tmp_path / "out.mp4", "off", left=100)
+    assert frames_kept(tmp_path / "out.mp4") > 0
+    assert result(tmp_path / "out.mp4", "exact") == expected
 
 
 def test_another_video_of_the_same_name_is_refused(source: Path, tmp_path: Path) -> None:

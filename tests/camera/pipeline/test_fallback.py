@@ -11,13 +11,14 @@ import pytest
 from sr_edge.camera.flow.drop_policy import Policy
 from sr_edge.camera.flow.events import EventLog
 from sr_edge.camera.media.frame import VideoFrame
-from sr_edge.camera.pipeline.fallback import FallbackController, FallbackTiming
+from sr_edge.camera.pipeline.fallback import FallbackController, FallbackTiming, FrameCost
 from sr_edge.camera.pipeline.frame_stages import FrameStages
 from sr_edge.camera.pipeline.loop import Loop
 from sr_edge.camera.pipeline.options import LoopOptions
 from sr_edge.camera.pipeline.statistics import StreamStatistics
 from sr_edge.camera.pipeline.watchdog import Watchdog
 from sr_edge.errors import UsageError
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics
 from tests.camera.clips import flat_frame
 from tests.camera.fakes import TIMEOUT_S, ListSink, ListSource, RepeatingFrameUpscaler, eventually
 from tests.expected_errors import raises
@@ -256,3 +257,79 @@ def test_who_waits_for_the_late_model_takes_the_fallback_at_once() -> None:
     may_pass.release(6)
     running.join(TIMEOUT_S)
     assert not running.is_alive()
+
+
+def controller_after(failures: int) -> tuple[FallbackController, float]:
+    """A controller whose model has been too slow so many times in a row, and the time of its last switch."""
+    controller = FallbackController(100.0, lambda text: None)
+    clock = Clock(controller)
+    while controller.switches < 2 * failures - 1:
+        clock.frames(10.0 if controller.uses_fallback else 300.0, 0.1)
+    assert controller.uses_fallback
+    return controller, clock.now_s
+
+
+@pytest.mark.parametrize(("model_ms", "returns"), [(None, False), (95.0, False), (60.0, True)])
+def test_the_model_returns_early_once_it_would_be_in_time(model_ms: float | None, returns: bool) -> None:
+    """The doubled wait ends when the frames, now with few changed tiles, would be in time."""
+    controller, switched_s = controller_after(3)
+    controller.observe(10.0, True, switched_s + 0.9 * TIMING.first_retry_s, model_ms)
+    assert controller.uses_fallback, "never before the shortest wait"
+    controller.observe(10.0, True, switched_s + 1.1 * TIMING.first_retry_s, model_ms)
+    assert controller.uses_fallback is not returns
+
+
+def test_the_cost_of_a_frame_follows_from_its_changed_tiles() -> None:
+    cost = FrameCost()
+    assert cost.predict_ms(3) is None
+    for _ in range(60):
+        cost.observe(0, 4.0)
+        cost.observe(10, 54.0)
+    assert cost.predict_ms(0) == pytest.approx(4.0, abs=0.1)
+    assert cost.predict_ms(20) == pytest.approx(104.0, abs=1.0)
+
+
+def test_a_model_that_is_cheap_again_is_found_by_its_changed_tiles() -> None:
+    """Frames of the fallback are compared with what the model has kept, without the model computing anything."""
+    now_ns = 0
+
+    class TenTiles(RepeatingFrameUpscaler):
+        """Computes all of its ten tiles in 20 ms each; counts how often it is asked for the changed ones."""
+
+        changed, asked = 10, 0
+
+        def infer(self, prepared: VideoFrame) -> VideoFrame:
+            nonlocal now_ns
+            now_ns += 200_000_000
+            return replace(super().infer(prepared), reuse=FrameReuse(10, (), ReuseStatistics()))
+
+        def count_changed(self, frame: VideoFrame) -> int | None:
+            self.asked += 1
+            return self.changed
+
+    model, fallback = TenTiles(), RepeatingFrameUpscaler(name="fallback")
+    timing = FallbackTiming(late_window_s=0.0, first_retry_s=1.0, max_retry_s=60.0)
+    options = LoopOptions(fallback=fallback, max_latency_ms=50.0, fallback_timing=timing)
+    stages = FrameStages(model, options, StreamStatistics(), Watchdog(30.0), lambda: now_ns)
+
+    def uses_fallback(seconds: float) -> bool:
+        """Frames for so long, 10 ms apart; whether none of them but those that are already late is the model's."""
+        nonlocal now_ns
+        until_ns = now_ns + round(1e9 * seconds)
+        while now_ns < until_ns:
+            frame = replace(flat_frame(0), captured_ns=now_ns)
+            upscaler = stages.upscaler_for(frame)
+            now_ns += 10_000_000
+            inferred = stages.infer(frame, upscaler)
+            assert inferred is not None
+            done = stages.finish(inferred)
+            assert done is not None
+            stages.record_written(done)
+        return upscaler is fallback
+
+    assert uses_fallback(20.0), "the model was too slow some times in a row, and is now tried every 16 s or less"
+    asked = model.asked
+    assert uses_fallback(4.0)
+    assert 4 <= model.asked - asked <= 9, "twice a second"
+    model.changed = 1
+    assert not uses_fallback(1.0)

@@ -118,6 +118,30 @@ def test_an_enlarged_picture_is_moved_by_dragging_and_by_keys(open_page: OpenPag
         assert offset(page) == ["0px", "0px"]
 
 
+def test_reused_tiles_are_tinted(open_page: OpenPage) -> None:
+    """The image stands still, so that all of its tiles are reused."""
+    read_mean = """canvas => {
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const samples = channel => data.filter((_, index) => index % 4 === channel);
+      return [0, 1, 2].map(channel => samples(channel).reduce((a, b) => a + b) / (data.length / 4));
+    }"""
+    tint, strength = np.array([0, 200, 140]), 0.35
+    with open_page() as page:
+        wait_for_frames(page, 3)
+        page.wait_for_selector("#show-reused", state="visible")
+        page.keyboard.press("p")
+        canvas, button = page.locator("#pane .after"), page.locator("#show-reused")
+        plain = np.array(canvas.evaluate(read_mean))
+        button.click()
+        assert button.get_attribute("aria-pressed") == "true"
+        tinted = np.array(canvas.evaluate(read_mean))
+        page.keyboard.press("r")
+        assert button.get_attribute("aria-pressed") == "false"
+        assert np.array(canvas.evaluate(read_mean)) == pytest.approx(plain, abs=0.01)
+        assert page.locator("#reused b").inner_text() == "100 %"
+    assert tinted == pytest.approx((1 - strength) * plain + strength * tint, abs=1.5)
+
+
 def test_a_paused_page_keeps_its_frame(page: Any) -> None:
     wait_for_frames(page, 1)
     page.locator("#pause").click()

@@ -210,6 +210,20 @@ def test_two_engines_upscale_the_same_frame(port: int, images: Path, session: Se
         assert frame.number < next_frame(page).number
 
 
+def test_frames_and_statistics_say_what_was_reused(port: int) -> None:
+    """The stream shows the same image again and again."""
+    with open_page(port) as page:
+        next_frame(page)
+        frame = next_frame(page)
+        statistics = next_statistics(page, lambda message: message["reuse"] and message["reuse"]["share"] > 0.5)
+    covered = np.zeros(frame.images[0].shape[:2], bool)
+    for left, top, width, height in frame.header["outputs"][0]["reused"]:
+        covered[top : top + height, left : left + width] = True
+    assert covered.all()
+    reuse = statistics["reuse"]
+    assert reuse["tiles"] > 0 and 0 < reuse["memory_bytes"] <= reuse["most_bytes"] and reuse["obstacle"] == ""
+
+
 def test_statistics_say_which_wish_they_answer(port: int) -> None:
     with open_page(port) as page:
         assert next_statistics(page)["wish"] == 0

@@ -13,6 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from sr_edge.camera.file.segments import frames_kept
@@ -32,6 +34,7 @@ def test_a_video_becomes_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) 
     assert outcome.code == 0, outcome.stderr
     document = json.loads(outcome.stdout)
     assert document["session"]["ran"] == "fp32"
+    assert document["video"].pop("reuse")["tiles"] > 0
     assert document["video"] == {
         "source": str(source),
         "target": str(tmp_path / "out.mp4"),
@@ -111,6 +114,7 @@ def test_codec_and_quality(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> Non
         (("--codec", "divx"), ("'divx'", "h264, h265, vp9, av1")),
         (("--copy", "video"), ("'video'", "all, audio, none")),
         (("--frames", "10"), ("'10'", "FIRST:END")),
+        (("--reuse", "often"), ("'often'", "off, exact, or a number of decibels")),
         (("--crf", "90"), ("--crf 90", "h264", "51")),
         (("--pixel-format", "yuv999p"), ("'yuv999p'", "yuv420p, nv12")),
         (("--pixel-format", "rgb24"), ("rgb24", "--pixel-format yuv420p")),
@@ -135,6 +139,8 @@ def test_values_that_are_refused(
         ("--copy", "none"),
         ("--pixel-format", "yuv420p"),
         ("--deinterlace",),
+        ("--reuse", "exact"),
+        ("--reuse-memory", "1G"),
     ],
 )
 def test_options_of_videos_are_not_for_pictures(
@@ -144,6 +150,38 @@ def test_options_of_videos_are_not_for_pictures(
         outcome = sr_edge("upscale", bundle, source, tmp_path / "out.png", *option, *ON)
         assert outcome.code == 2
         assert option[0] in outcome.error and str(source) in outcome.error
+
+
+def still_scene(path: Path) -> Path:
+    """A video of 96x80 pixels with noise that stands still, before which a bright square moves."""
+    noise = np.random.default_rng(0).integers(60, 200, (80, 96, 3)).astype(np.uint8)
+    with av.open(path, "w") as out:
+        video: Any = out.add_stream("libx264", rate=30, options={"crf": "30"})
+        video.width, video.height, video.pix_fmt = 96, 80, "yuv420p"
+        for number in range(9):
+            picture = noise.copy()
+            picture[4:12, 4 + 2 * number : 12 + 2 * number] = 250
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(video.encode(None))
+    return path
+
+
+def test_reuse_does_not_change_a_video(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source = still_scene(tmp_path / "in.mp4")
+    said = {}
+    for name, options in {
+        "off": ("--reuse", "off"),
+        "exact": (),
+        "little": ("--reuse-memory", "1K"),
+    }.items():
+        outcome = sr_edge("upscale", bundle, source, tmp_path / f"{name}.mp4", *options, *ON)
+        assert outcome.code == 0, outcome.stderr
+        said[name] = outcome.stdout
+    written = [(tmp_path / f"{name}.mp4").read_bytes() for name in said]
+    assert written[0] == written[1] == written[2]
+    assert "of the tiles reused" in said["exact"]
+    assert "reused" not in said["off"]
+    assert "note: no tiles were reused: the tiles of one frame need" in said["little"]
 
 
 @pytest.mark.parametrize(

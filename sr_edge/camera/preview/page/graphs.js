@@ -6,6 +6,7 @@ const BASELINE = HEIGHT - 16;
 const TOP = 6;
 const RIGHT = 40;
 const ROUND_STEPS = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
+const CLASSES = ["first", "second", "third"];
 
 const element = (name, attributes, text = "") => {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -21,11 +22,13 @@ export const roundedUp = (value) => {
 };
 
 export class Graph {
-  /** Draws into `svg` the values named in `lines`, the most important first; `bars` draws the first one as bars. */
-  constructor(svg, lines, { bars = false } = {}) {
+  /** Draws into `svg` the values named in `lines`, the most important first; `bars` draws the first one as bars. The
+      graph ends at `ceiling`, or above the largest value. */
+  constructor(svg, lines, { bars = false, ceiling = null } = {}) {
     this.svg = svg;
     this.lines = lines;
     this.bars = bars;
+    this.ceiling = ceiling;
     this.points = [];
     new ResizeObserver(() => this.draw()).observe(svg);
   }
@@ -42,7 +45,7 @@ export class Graph {
     if (width <= 0 || this.points.length === 0) return;
     const now = this.points.at(-1).time;
     const largest = Math.max(...this.points.flatMap(({ values }) => this.lines.map((name) => values[name] ?? 0)));
-    const ceiling = roundedUp(largest);
+    const ceiling = this.ceiling ?? roundedUp(largest);
     const x = (time) => width * (1 - (now - time) / SHOWN_S);
     const y = (value) => BASELINE - (BASELINE - TOP) * (value / ceiling);
     this.svg.replaceChildren(...this.frame(width, ceiling), ...(this.bars ? this.columns(x, y) : this.curves(x, y)));
@@ -63,7 +66,7 @@ export class Graph {
       const points = this.points.filter(({ values }) => values[name] !== null);
       if (points.length === 0) return [];
       const path = points.map(({ time, values }) => `${x(time).toFixed(1)},${y(values[name]).toFixed(1)}`).join(" L");
-      const curve = element("path", { class: name === this.lines[0] ? "first" : "second", d: `M${path}` });
+      const curve = element("path", { class: CLASSES[this.lines.indexOf(name)], d: `M${path}` });
       if (name !== this.lines[0]) return [curve];
       const closed = `M${x(points[0].time)},${BASELINE} L${path} L${x(points.at(-1).time)},${BASELINE} Z`;
       return [element("path", { class: "area", d: closed }), curve];

@@ -25,7 +25,8 @@ const picture = new Picture({
 const engines = new EngineControls({ fieldset: byId("engines"), select: byId("compared"), send: (wish) => send(wish) });
 const graphs = {
   rate: new Graph(document.querySelector("#rate svg"), ["out", "in"]),
-  latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95"]),
+  latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95", "model"]),
+  reused: new Graph(document.querySelector("#reused svg"), ["share"], { ceiling: 100 }),
   dropped: new Graph(document.querySelector("#dropped svg"), ["dropped"], { bars: true }),
 };
 let socket = null;
@@ -55,7 +56,7 @@ async function showFrame(received, blobs) {
   const labels = received.outputs.map(({ engine, model_ms: ms }) => `${engineName(engine)} · ${formatNumber(ms, ms < 10 ? 1 : 0)} ms`);
   const close = () => [before, ...afters].forEach((image) => image.close());
   header = received;
-  picture.show({ before, afters, labels, close });
+  picture.show({ before, afters, labels, reused: received.outputs.map(({ reused }) => reused), close });
   lastTime.drawn = performance.now();
   document.documentElement.dataset.frames = ++drawnFrames;
   document.documentElement.dataset.engine = received.outputs[0].engine;
@@ -111,12 +112,23 @@ function showStatistics(received) {
   const isLive = received.state === "live";
   if (isLive) {
     graphs.rate.add(seconds, { in: received.fps_in, out: received.fps_out });
-    graphs.latency.add(seconds, { p50: received.p50_ms, p95: received.p95_ms });
+    graphs.latency.add(seconds, { p50: received.p50_ms, p95: received.p95_ms, model: received.model_ms });
+    if (received.reuse) graphs.reused.add(seconds, { share: 100 * received.reuse.share });
     graphs.dropped.add(seconds, { dropped: elapsed > 0 ? newlyDropped / elapsed : 0 });
   }
+  showReuse(received.reuse);
   engines.update(received);
   showState(received.state, isLive ? received.problem : received.state === "failed" ? received.reason : "");
   showActivity();
+}
+
+/** Shows the share of reused tiles; null without reuse, or without a frame in the last seconds. */
+function showReuse(reuse) {
+  if (!reuse) return;
+  byId("reused").hidden = byId("show-reused").hidden = false;
+  const megabytes = (bytes) => formatNumber(bytes / 2 ** 20);
+  setCard("reused", `${formatNumber(100 * reuse.share)} %`,
+    reuse.obstacle || `of ${formatNumber(reuse.tiles)} tiles, ${megabytes(reuse.memory_bytes)} of ${megabytes(reuse.most_bytes)} MiB`);
 }
 
 function showState(state, notice) {
@@ -174,6 +186,12 @@ function pause() {
 
 const takeSnapshot = () => header && send({ request: "snapshot" });
 
+function toggleReused() {
+  picture.isTinted = !picture.isTinted;
+  byId("show-reused").setAttribute("aria-pressed", picture.isTinted);
+  picture.draw();
+}
+
 function toggleFullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else byId("player").requestFullscreen?.();
@@ -186,7 +204,7 @@ function toggleHelp() {
 }
 
 const KEYS = {
-  p: pause, s: takeSnapshot, f: toggleFullScreen, "?": toggleHelp,
+  p: pause, s: takeSnapshot, f: toggleFullScreen, r: toggleReused, "?": toggleHelp,
   0: () => (picture.zoom = "fit"), 1: () => (picture.zoom = "1"), 2: () => (picture.zoom = "2"), 4: () => (picture.zoom = "4"),
   "+": () => picture.zoomBy(1), "-": () => picture.zoomBy(-1),
 };
@@ -194,6 +212,7 @@ const KEYS = {
 byId("pause").addEventListener("click", pause);
 byId("snapshot").addEventListener("click", takeSnapshot);
 byId("full-screen").addEventListener("click", toggleFullScreen);
+byId("show-reused").addEventListener("click", toggleReused);
 byId("full-screen").hidden = !document.fullscreenEnabled;
 byId("help-button").addEventListener("click", toggleHelp);
 document.addEventListener("fullscreenchange", () => {

@@ -6,6 +6,7 @@ const STACKED_BELOW = 640;
 const GRIP_RADIUS = 24;
 const MIN_TAGGED = 60;
 const KEY_STEP = 48;
+const TINT = "rgb(0 200 140 / 35%)";
 const ZOOMS = ["fit", "1", "2", "4"];
 
 const element = (name, className, parent) => {
@@ -30,12 +31,19 @@ class Pane {
     element("span", "grip", this.divider);
   }
 
-  draw(before, after, isSmooth) {
+  /** `tinted` are parts of the input, [x, y, width, height], that are tinted in the output. */
+  draw(before, after, isSmooth, tinted) {
     const { width, height } = after;
     for (const canvas of [this.before, this.after]) {
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     }
-    this.after.getContext("2d").drawImage(after, 0, 0);
+    const output = this.after.getContext("2d");
+    output.drawImage(after, 0, 0);
+    const scale = width / before.width;
+    const parts = new Path2D(); // one path: where tiles overlap, the tint is not applied twice
+    for (const part of tinted) parts.rect(...part.map((value) => value * scale));
+    output.fillStyle = TINT;
+    output.fill(parts);
     const context = this.before.getContext("2d");
     context.imageSmoothingEnabled = isSmooth;
     context.imageSmoothingQuality = "high";
@@ -73,7 +81,7 @@ class Pane {
 export class Picture {
   /** `inputs` has the radio buttons of zoom and interpolation; `slider` is the boundary between input and output. */
   constructor({ player, stage, slider, boxes }) {
-    Object.assign(this, { player, stage, slider, frame: null, center: { x: 0.5, y: 0.5 } });
+    Object.assign(this, { player, stage, slider, frame: null, center: { x: 0.5, y: 0.5 }, isTinted: false });
     this.panes = boxes.map((box) => new Pane(box));
     this.panes[0].view.id = "view";
     slider.addEventListener("input", () => this.layout());
@@ -85,7 +93,7 @@ export class Picture {
     addEventListener("resize", () => this.layout());
   }
 
-  /** Shows a frame: the image `before`, and one image in `afters` for each label in `labels`. */
+  /** Shows a frame: the image `before`, and one image in `afters` for each label in `labels` and list in `reused`. */
   show(frame) {
     const before = this.frame;
     this.frame = frame;
@@ -104,7 +112,7 @@ export class Picture {
       const after = this.frame.afters[index];
       pane.box.hidden = !after;
       if (!after) return;
-      pane.draw(this.frame.before, after, isSmooth);
+      pane.draw(this.frame.before, after, isSmooth, this.isTinted ? this.frame.reused[index] : []);
       pane.afterTag.textContent = this.frame.labels[index];
     });
   }
