@@ -10,7 +10,7 @@ computed, is not counted. Rows that exist in OUT/rows are kept unless --again is
     python benchmarks/reuse.py --quick
 
 Times are those of one frame after the other, from the decoded frame to the converted result. Results are refreshed by
-the clock of the clip, or by the time that this mode alone has taken if that is longer.
+the time of the clip, as in streams and videos.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reuse_clips import CLIPS, GOP, RATE, SCALE, Clip
+from reuse_clips import CLIPS, GOP, SCALE, Clip
 
 from sr_edge.bench import describe_environment, write_text
 from sr_edge.camera import NetworkFrameUpscaler, VideoFrame
@@ -90,16 +89,6 @@ class Mode:
         return len(self.times_s) / sum(self.times_s)
 
 
-class BusyClock:
-    """The time of the clip, or the time that a mode was busy if that is more: what a clock shows to it alone."""
-
-    def __init__(self) -> None:
-        self.clip_s, self.busy_s = 0.0, 0.0
-
-    def __call__(self) -> float:
-        return max(self.clip_s, self.busy_s)
-
-
 @contextmanager
 def opened(network: str, out: Path) -> Iterator[Session]:
     with open_frame_session(prepare(network, out), "openvino", Precision.FP32) as session:
@@ -124,12 +113,11 @@ class Row:
 
     def __init__(self, session: Session, clip: Clip, bound_db: float) -> None:
         self._converter = NetworkFrameUpscaler(session)
-        self._clock = BusyClock()
         self._clip = clip
         self._modes = {
             OFF: Mode(Upscaler(session)),
             EXACT: Mode(Upscaler(session, reuse="exact")),
-            BOUND: Mode(Upscaler(session, reuse=bound_db, clock=self._clock)),
+            BOUND: Mode(Upscaler(session, reuse=bound_db)),
         }
         self._is_equal, self._local_error = True, 0.0
         self._key_frames: list[int] = []
@@ -144,7 +132,6 @@ class Row:
         for index, (frame, original) in enumerate(zip(frames, self._clip.originals(first, len(frames)), strict=True)):
             if index > most or (index > LEAST_FRAMES and time.monotonic() > until_s):
                 break
-            self._clock.clip_s = (first + index) / RATE
             if index and (first + index) % GOP == 0:
                 self._key_frames.append(index - 1)
             self._add(frame, original, index)
@@ -171,12 +158,11 @@ class Row:
         counted: list[FrameReuse] = []
         started_s = time.perf_counter()
         prepared = self._converter.prepare(frame)
-        upscaled = prepared.with_planes((mode.upscaler.upscale(prepared.planes[0], on_reuse=counted.append),))
+        rgb = mode.upscaler.upscale(prepared.planes[0], on_reuse=counted.append, time_s=frame.time_s)
+        upscaled = prepared.with_planes((rgb,))
         self._converter.finish(upscaled, frame)
         elapsed_s = time.perf_counter() - started_s
         mode.outputs = [*mode.outputs[-1:], upscaled.planes[0]]
-        if mode is self._modes[BOUND]:
-            self._clock.busy_s += elapsed_s
         if is_counted:
             mode.times_s.append(elapsed_s)
             mode.psnr_db.append(psnr_y_db(upscaled.planes[0], original, SCALE))

@@ -54,14 +54,13 @@ class Clip:
         pan_px = PAN_PX * (first + count) if self.everything_moves else 0
         grown = ((0, height - picture.shape[0]), (0, width + pan_px - picture.shape[1]), (0, 0))
         scene = np.pad(picture, grown, mode="symmetric")
-        large = np.ascontiguousarray(picture[40:168, 60:188].transpose(1, 0, 2))
+        large = np.ascontiguousarray(picture[60:156, 80:176].transpose(1, 0, 2))
         small = np.ascontiguousarray(picture[60:124, 90:154][::-1])
         for index in range(first, first + count):
             left = PAN_PX * index if self.everything_moves else 0
             frame = scene[:, left : left + width].copy()
             _paste(frame, large, 380 + round(40 * np.sin(index / 8)), 100 + 4 * index)
-            _paste(frame, small, 120, 1000 - round(1.5 * index))
-            _paste(frame, small, 560, 900 + index // 4)  # slow: an eighth of a pixel of the clip in a frame
+            _paste(frame, small, 120, 1000 - index // 4)  # slow: an eighth of a pixel of the clip in a frame
             yield frame
 
     def file(self, folder: Path, frames: int) -> Path:

@@ -1,4 +1,4 @@
-"""How much PSNR it costs to reuse the result of a tile that has changed a little, measured for each network by `deploy`.
+"""The PSNR that it costs to reuse the result of a tile that changed a little, which `deploy` measures for a network.
 
 The change of a tile has two measures, both in 8-bit levels:
 

@@ -12,7 +12,6 @@ adds up until it counts (docs/adr/0025).
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ import numpy as np
 from sr_edge.frames import Region
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.tiling import Samples, TilePlan, cut_tile
-from sr_edge.upscaler.reuse_bound import Clock, ReuseBound, reuse_bound
+from sr_edge.upscaler.reuse_bound import ReuseBound, reuse_bound
 from sr_edge.upscaler.reuse_options import ReuseOptions
 
 Submit = Callable[[Samples], int]
@@ -93,6 +92,7 @@ class TiledFrame:
         window: The part of the frame that is upscaled; None for all of it.
         scale: Magnification of the network.
         alpha_pass: Number, from 0, and total of the passes over a picture with alpha. Each pass keeps its own tiles.
+        time_s: Time of the frame, by which kept results are refreshed.
     """
 
     samples: Samples
@@ -100,6 +100,7 @@ class TiledFrame:
     window: Region | None = None
     scale: int = 1
     alpha_pass: tuple[int, int] = (0, 1)
+    time_s: float = 0.0
 
     @property
     def tile_bytes(self) -> int:
@@ -132,20 +133,17 @@ class TiledFrame:
         return (0, 0) if self.window is None else (self.window.top, self.window.left)
 
 
-def tile_reuse(
-    options: ReuseOptions, table: ReuseTable | None = None, clock: Clock = time.monotonic
-) -> TileReuse | None:
+def tile_reuse(options: ReuseOptions, table: ReuseTable | None = None) -> TileReuse | None:
     """The store for these options; None if reuse is off.
 
     Args:
         options: What is reused.
         table: The losses of the network, for a bound in decibels.
-        clock: Seconds, by which tiles are refreshed.
 
     Raises:
         UsageError: A bound is requested, and the network has no table, or one that does not give this bound.
     """
-    return None if options.is_off else TileReuse(options, reuse_bound(options, table, clock))
+    return None if options.is_off else TileReuse(options, reuse_bound(options, table))
 
 
 class TileReuse:
@@ -190,15 +188,15 @@ class TileReuse:
             is_kept = not self._statistics.obstacle
         return FrameTiles(self, submit, result, tiled, is_kept)
 
-    def count_changed(self, frame_hwc: Samples, plan: TilePlan) -> int:
-        """The number of tiles of a frame that would be computed now."""
+    def count_changed(self, frame_hwc: Samples, plan: TilePlan, time_s: float = 0.0) -> int:
+        """The number of tiles of a frame that would be computed at a time."""
         tiles = (cut_tile(frame_hwc, plan.tile, row, column) for row, column in plan.places())
         places = TiledFrame(frame_hwc, plan).places
-        return sum(self._reusable(place, tile)[0] is None for place, tile in zip(places, tiles, strict=True))
+        return sum(self._reusable(place, tile, time_s)[0] is None for place, tile in zip(places, tiles, strict=True))
 
-    def find(self, place: Place, samples: Samples) -> _Tile | None:
+    def find(self, place: Place, samples: Samples, time_s: float) -> _Tile | None:
         """The kept tile of a place if its result can be reused for these samples; counts the tile."""
-        kept, has_changed = self._reusable(place, samples)
+        kept, has_changed = self._reusable(place, samples, time_s)
         with self._lock:
             if kept is not None and self._kept.get(place) is kept:
                 self._kept.move_to_end(place)
@@ -210,7 +208,7 @@ class TileReuse:
                 changed=counts.changed + has_changed,
             )
         if kept is not None and self._bound is not None and not has_changed:
-            kept.turn = self._bound.turn(kept.phase)  # as new as a result that is computed now
+            kept.turn = self._bound.turn(kept.phase, time_s)  # as new as a result that is computed now
         return kept
 
     def keep(self, place: Place, tile: _Tile) -> None:
@@ -225,11 +223,11 @@ class TileReuse:
                 memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
             self._statistics = replace(counts, memory_bytes=memory_bytes)
 
-    def turn(self, phase: float) -> int:
-        """The turn of a tile that is computed now, see `ReuseBound`."""
-        return 0 if self._bound is None else self._bound.turn(phase)
+    def turn(self, phase: float, time_s: float) -> int:
+        """The turn of a tile that is computed, see `ReuseBound`."""
+        return 0 if self._bound is None else self._bound.turn(phase, time_s)
 
-    def _reusable(self, place: Place, samples: Samples) -> tuple[_Tile | None, bool]:
+    def _reusable(self, place: Place, samples: Samples, time_s: float) -> tuple[_Tile | None, bool]:
         """The kept tile of a place if its result can be reused for these samples, and whether they have changed."""
         with self._lock:
             kept = self._kept.get(place)
@@ -238,7 +236,7 @@ class TileReuse:
         # Compared without the lock: kept samples do not change. Samples that differ early are told apart early.
         if kept.samples == samples.tobytes():
             return kept, False
-        if self._bound is None or self._bound.turn(kept.phase) != kept.turn:
+        if self._bound is None or self._bound.turn(kept.phase, time_s) != kept.turn:
             return None, False
         before = np.frombuffer(kept.samples, samples.dtype).reshape(samples.shape)
         return (kept, True) if self._bound.allows(before, samples) else (None, False)
@@ -269,7 +267,7 @@ class FrameTiles:
         """Starts a tile unless it is kept; returns the number of the tile, which is its ticket."""
         number = len(self._tiles)
         place = self._places[number]
-        kept = self._reuse.find(place, samples)
+        kept = self._reuse.find(place, samples, self._tiled.time_s)
         if kept is not None:
             self._reused.add(number)
             self._tiles.append(kept)
@@ -278,7 +276,7 @@ class FrameTiles:
         # same moment compute it twice.
         phase = number / len(self._places)
         tile = _Tile(samples.tobytes(), self._session_submit(samples), self._session_result, self._tiled.tile_bytes)
-        tile.phase, tile.turn = phase, self._reuse.turn(phase)
+        tile.phase, tile.turn = phase, self._reuse.turn(phase, self._tiled.time_s)
         self._tiles.append(tile)
         if self._is_kept:
             self._reuse.keep(place, tile)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from sr_edge.errors import UsageError
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.tiling import Samples
 from sr_edge.upscaler.reuse_options import ReuseOptions
 from sr_edge.upscaler.tile_change import is_within
-
-Clock = Callable[[], float]
-"""Returns seconds from any origin."""
 
 
 class ReuseBound:
@@ -24,30 +20,29 @@ class ReuseBound:
     the same frame.
     """
 
-    def __init__(self, options: ReuseOptions, table: ReuseTable, clock: Clock) -> None:
+    def __init__(self, options: ReuseOptions, table: ReuseTable) -> None:
         """Creates the bound.
 
         Args:
             options: The bound in decibels, and the seconds until a refresh.
             table: The losses of the network.
-            clock: Seconds.
 
         Raises:
             UsageError: The table does not give this bound.
         """
         self._limits = table.limits(options.bound_db or 0.0)
-        self._refresh_s, self._clock = options.refresh_s, clock
+        self._refresh_s = options.refresh_s
 
     def allows(self, kept: Samples, samples: Samples) -> bool:
         """Whether the result of the kept samples is close enough to that of these."""
         return is_within(kept, samples, self._limits)
 
-    def turn(self, phase: float) -> int:
-        """The number of moments of a phase that have passed."""
-        return math.floor(self._clock() / self._refresh_s - phase)
+    def turn(self, phase: float, time_s: float) -> int:
+        """The number of moments of a phase that have passed at a time."""
+        return math.floor(time_s / self._refresh_s - phase)
 
 
-def reuse_bound(options: ReuseOptions, table: ReuseTable | None, clock: Clock) -> ReuseBound | None:
+def reuse_bound(options: ReuseOptions, table: ReuseTable | None) -> ReuseBound | None:
     """The bound of these options; None if they have none.
 
     Raises:
@@ -63,4 +58,4 @@ def reuse_bound(options: ReuseOptions, table: ReuseTable | None, clock: Clock) -
             wanted="off, exact, or a bundle with a reuse table",
             remedy="use exact, or make the bundle again with `sr-edge deploy`, which measures it for trained networks",
         )
-    return ReuseBound(options, table, clock)
+    return ReuseBound(options, table)

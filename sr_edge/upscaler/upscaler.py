@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,6 @@ from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
 from sr_edge.upscaler.conversion import convert, require_order
 from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics, TiledFrame, tile_reuse
-from sr_edge.upscaler.reuse_bound import Clock
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
 
 OnTile = Callable[[int, int], None]
@@ -51,12 +50,13 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class _Request:
-    """How one frame is upscaled; `alpha_pass` is (number, total) of the passes over a picture with alpha."""
+    """How one frame is upscaled, see `Upscaler.upscale` and `TiledFrame`."""
 
     on_tile: OnTile | None = None
     region: Region | None = None
     on_reuse: OnReuse | None = None
     alpha_pass: tuple[int, int] = (0, 1)
+    time_s: float = field(default_factory=time.monotonic)
 
 
 class Upscaler:
@@ -77,7 +77,6 @@ class Upscaler:
         controls: Controls | None = None,
         *,
         reuse: ReuseOptions | str | float = OFF,
-        clock: Clock = time.monotonic,
         resources: ExitStack | None = None,
     ) -> None:
         """Creates an upscaler for an open session.
@@ -88,16 +87,14 @@ class Upscaler:
             session: An open engine. As many tiles are in flight as it has slots.
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
-            reuse: "exact" keeps the last result of each tile, and does not compute a tile again whose samples did not
-                change: for the frames of a camera or a video. The output is the same to the bit. A number of decibels
-                also reuses tiles that changed so little that this much PSNR is lost (`sr_edge.reuse_table`).
-                `ReuseOptions` also sets the memory that kept tiles may occupy, see `reuse_statistics`.
-            clock: Seconds, by which results of changed tiles are refreshed.
+            reuse: "exact" does not compute a tile again whose samples did not change since the last frame; the output
+                is the same to the bit. A number of decibels also reuses tiles that changed so little that no more PSNR
+                is lost (`sr_edge.reuse_table`). `ReuseOptions` sets the memory for kept tiles, too.
             resources: An exit stack that is closed together with the upscaler.
 
         Raises:
-            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no
-                mode of reuse; or a bound that the network's reuse table does not give.
+            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no mode
+                of reuse, or a bound that the network's reuse table does not give.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -111,8 +108,7 @@ class Upscaler:
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
         self._reuse_options = ReuseOptions.parse(reuse)
-        self._reuse = tile_reuse(self._reuse_options, session.spec.reuse_table, clock)
-        self._clock = clock
+        self._reuse = tile_reuse(self._reuse_options, session.spec.reuse_table)
         self._resources = resources or ExitStack()
 
     @property
@@ -132,7 +128,7 @@ class Upscaler:
 
     def with_own_reuse(self) -> Upscaler:
         """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
-        return Upscaler(self._session, self._overlap_px, self._controls, reuse=self._reuse_options, clock=self._clock)
+        return Upscaler(self._session, self._overlap_px, self._controls, reuse=self._reuse_options)
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
@@ -224,17 +220,18 @@ class Upscaler:
         on_tile: OnTile | None = None,
         roi: Roi | None = None,
         on_reuse: OnReuse | None = None,
+        time_s: float | None = None,
     ) -> Frame:
         """Upscales one frame, without conversion from other kinds of pictures.
 
         Args:
             frame_hwc: uint8 or uint16 (height, width, 3) RGB or (height, width, 1) gray; for a network with four
-                channels also (height, width, 4) RGB with straight alpha. `sr_edge.channels` describes how networks with
-                one, three and four channels receive them.
+                channels also (height, width, 4) RGB with straight alpha. See `sr_edge.channels`.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
             roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
             on_reuse: Called after the last tile with what was reused; never if reuse is off.
+            time_s: Time of the frame, by which the bound of reuse refreshes results; None for the time now.
 
         Returns:
             `out`, or a new frame of the same type and channels, `scale` times as large.
@@ -250,7 +247,8 @@ class Upscaler:
         region = None if roi is None else Region.of(roi)
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
-        return self._upscale(frame_hwc, out, _Request(on_tile, region, on_reuse))
+        time_s = time.monotonic() if time_s is None else time_s
+        return self._upscale(frame_hwc, out, _Request(on_tile, region, on_reuse, time_s=time_s))
 
     def _upscale(self, frame_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
@@ -311,16 +309,16 @@ class Upscaler:
     def _rounds_luma(self, rgb_hwc: Frame) -> bool:
         return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
 
-    def count_changed(self, frame_hwc: Frame) -> int | None:
-        """The number of tiles of a frame that `upscale` would compute now; None if reuse is off."""
+    def count_changed(self, frame_hwc: Frame, time_s: float | None = None) -> int | None:
+        """The number of tiles of a frame that `upscale` would compute at that time; None if reuse is off."""
         if self._reuse is None:
             return None
         samples: Samples = frame_hwc
         if self._session.spec.channels == 1 and frame_hwc.shape[2] == 3:
-            luma, _ = split_luma(frame_hwc)
-            samples = rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma
+            samples = split_luma(frame_hwc)[0]
+            samples = rounded_luma(samples) if self._rounds_luma(frame_hwc) else samples
         plan = plan_tiles(*samples.shape[:2], self._session.spec.tile, self._overlap_px)
-        return self._reuse.count_changed(samples, plan)
+        return self._reuse.count_changed(samples, plan, time.monotonic() if time_s is None else time_s)
 
     def _in_tiles(
         self,
@@ -347,7 +345,8 @@ class Upscaler:
         plan, window = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px), None
         if region is not None:
             plan, window = plan.covering(region)
-        tiles = self._reuse.frame(submit, result, TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass))
+        tiled = TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass, request.time_s)
+        tiles = self._reuse.frame(submit, result, tiled)
         upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
         if request.on_reuse is not None:
             request.on_reuse(tiles.summary())

@@ -45,8 +45,8 @@ def picture(seed: int = 0, dtype: npt.DTypeLike = np.uint8) -> Array:
     return (random.integers(40, 200, (40, 60, 3)) * step).astype(dtype)
 
 
-def bounded(clock: Any = lambda: 0.0, table: ReuseTable = TABLE, options: ReuseOptions = BOUND) -> TileReuse:
-    reuse = tile_reuse(options, table, clock)
+def bounded() -> TileReuse:
+    reuse = tile_reuse(BOUND, TABLE)
     assert reuse is not None
     return reuse
 
@@ -58,7 +58,7 @@ class Frames:
         self.reuse = reuse
         self.computed: list[int] = []
 
-    def upscale(self, frame: Array) -> Array:
+    def upscale(self, frame: Array, time_s: float = 0.0) -> Array:
         """The upscaled frame; the number of tiles that were computed is added to `computed`."""
         count = 0
 
@@ -74,7 +74,7 @@ class Frames:
             return len(outputs) - 1
 
         plan = plan_tiles(*frame.shape[:2], TILE, 4)
-        tiles = self.reuse.frame(submit, outputs.__getitem__, TiledFrame(frame, plan, scale=SCALE))
+        tiles = self.reuse.frame(submit, outputs.__getitem__, TiledFrame(frame, plan, scale=SCALE, time_s=time_s))
         upscaled = upscale_frame(
             frame, lambda tile: tiles.result(tiles.submit(tile)), tile=TILE, scale=SCALE, overlap_px=4
         )
@@ -195,33 +195,28 @@ def test_drift_adds_up() -> None:
 
 
 def test_each_result_is_refreshed_within_its_time_and_never_all_at_once() -> None:
-    now_s = [100.0]
-    frames, frame = Frames(bounded(lambda: now_s[0])), picture()
-    frames.upscale(frame)
+    frames, frame = Frames(bounded()), picture()
+    frames.upscale(frame, 100.0)
     tiles = frames.computed[0]
     random = np.random.default_rng(2)
-    for _ in range(64):
-        now_s[0] += BOUND.refresh_s / 32
-        frames.upscale((frame + random.integers(0, 2, frame.shape)).astype(np.uint8))  # too little to be computed for
+    for index in range(1, 65):
+        noisy = (frame + random.integers(0, 2, frame.shape)).astype(np.uint8)  # too little to be computed for
+        frames.upscale(noisy, 100.0 + index * BOUND.refresh_s / 32)
     assert max(frames.computed[1:]) <= -(-tiles // 32)
     assert sum(frames.computed[1:33]) == sum(frames.computed[33:]) == tiles
 
 
 def test_after_a_pause_nothing_old_is_reused() -> None:
-    now_s = [5.0]
-    frames, frame = Frames(bounded(lambda: now_s[0])), picture()
-    frames.upscale(frame)
-    now_s[0] += BOUND.refresh_s
+    frames, frame = Frames(bounded()), picture()
+    frames.upscale(frame, 5.0)
     changed = (frame + 1).astype(np.uint8)
-    np.testing.assert_array_equal(frames.upscale(changed), changed.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(frames.upscale(changed, 5.0 + BOUND.refresh_s), changed.repeat(2, 0).repeat(2, 1))
 
 
 def test_results_whose_samples_are_the_same_need_no_refresh() -> None:
-    now_s = [0.0]
-    frames, frame = Frames(bounded(lambda: now_s[0])), picture()
-    for _ in range(5):
-        frames.upscale(frame)
-        now_s[0] += 3 * BOUND.refresh_s
+    frames, frame = Frames(bounded()), picture()
+    for index in range(5):
+        frames.upscale(frame, 3 * index * BOUND.refresh_s)
     assert frames.computed[1:] == [0, 0, 0, 0]
 
 
