@@ -32,7 +32,13 @@ from sr_edge.cli.options import (
     TrustOption,
     read_settings,
 )
-from sr_edge.cli.run.stream_options import DeinterlaceOption, PixelFormatOption, ReuseMemoryOption, VideoReuseOption
+from sr_edge.cli.run.stream_options import (
+    DeinterlaceOption,
+    PixelFormatOption,
+    ReuseMemoryOption,
+    ReuseRefreshOption,
+    VideoReuseOption,
+)
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
@@ -126,6 +132,7 @@ def upscale(
     copy: CopyOption = "all",
     reuse: VideoReuseOption = "",
     reuse_memory: ReuseMemoryOption = None,
+    reuse_refresh_s: ReuseRefreshOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
@@ -140,7 +147,9 @@ def upscale(
     from sr_edge.cli.output import progress_on_stderr, result_on_stdout, stage_on_stderr
 
     controls = read_settings(settings)
-    video_arguments = VideoArguments(frames, codec, crf, copy, pixel_format, deinterlace, reuse, reuse_memory)
+    video_arguments = VideoArguments(
+        frames, codec, crf, copy, pixel_format, deinterlace, reuse, reuse_memory, reuse_refresh_s
+    )
     reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
