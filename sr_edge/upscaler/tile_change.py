@@ -22,9 +22,7 @@ def block_change(kept: Samples, samples: Samples, block_px: int = BLOCK_PX) -> f
         samples: The same shape and type.
         block_px: Height and width of a block; those at the bottom and at the right may be smaller.
     """
-    strips = _starts(samples.shape[0], block_px)
-    squares = [_block_squares(_difference(kept, samples, top, block_px), block_px).max() for top in strips]
-    return float(np.sqrt(max(squares)))
+    return float(np.sqrt(_block_squares(_difference(kept, samples), block_px).max()))
 
 
 def level_change(kept: Samples, samples: Samples) -> float:
@@ -36,35 +34,32 @@ def level_change(kept: Samples, samples: Samples) -> float:
 def is_within(kept: Samples, samples: Samples, limits: ChangeLimits) -> bool:
     """Whether both changes are within limits.
 
-    Strips of blocks are compared one after the other, so that a tile that has changed as a whole is told by the first.
+    The first blocks are compared before the others, which tells at once that a tile has changed as a whole.
     """
     most = limits.block**2
-    total = np.zeros(samples.shape[2])
-    for top in _starts(samples.shape[0], BLOCK_PX):
-        difference = _difference(kept, samples, top, BLOCK_PX)
+    for part in (slice(BLOCK_PX), slice(None)):
+        difference = _difference(kept[part], samples[part])
         if _block_squares(difference, BLOCK_PX).max() > most:
             return False
-        total += difference.sum((0, 1))
-    height, width = samples.shape[:2]
-    return bool(np.abs(total).max() <= limits.level * height * width)
+    height, width, channels = samples.shape
+    # Added up row by row first, which is several times as fast as along the channels.
+    totals = difference.sum(0).reshape(width, channels).sum(0)
+    return bool(np.abs(totals).max() <= limits.level * height * width)
 
 
-def _starts(length: int, block_px: int) -> range:
-    return range(0, length, block_px)
-
-
-def _difference(kept: Samples, samples: Samples, top: int, rows: int) -> npt.NDArray[np.float32]:
-    """The difference of some rows, in 8-bit levels."""
-    part = slice(top, top + rows)
-    difference = np.subtract(samples[part], kept[part], dtype=np.float32)
+def _difference(kept: Samples, samples: Samples) -> npt.NDArray[np.float32]:
+    """The difference in 8-bit levels."""
+    difference = np.subtract(samples, kept, dtype=np.float32)
     levels = _LEVELS[samples.dtype]
     return difference if levels == 1.0 else difference * np.float32(levels)
 
 
 def _block_squares(difference: npt.NDArray[np.float32], block_px: int) -> npt.NDArray[Any]:
-    """The mean square of each block of a strip that is one block high."""
-    rows, width, channels = difference.shape
-    sums = np.add.reduceat(np.einsum("ijk,ijk->j", difference, difference), _starts(width, block_px))
-    widths = np.minimum(block_px, width - np.arange(0, width, block_px))
-    mean_squares: npt.NDArray[Any] = sums / (rows * channels * widths)
+    """The mean square of each block, (rows of blocks, blocks in a row)."""
+    height, width, channels = difference.shape
+    rows, columns = np.arange(0, height, block_px), np.arange(0, width, block_px)
+    flat = difference.reshape(height, width * channels)
+    sums = np.add.reduceat(np.add.reduceat(flat * flat, rows, axis=0), columns * channels, axis=1)
+    heights, widths = np.minimum(block_px, height - rows), np.minimum(block_px, width - columns)
+    mean_squares: npt.NDArray[Any] = sums / (channels * np.outer(heights, widths))
     return mean_squares
