@@ -96,7 +96,7 @@ def flicker_levels(frames: Iterable[tuple[Frame, Frame]], scale: int, reach_px: 
     total, count = 0.0, 0
     for (before, before_out), (now, now_out) in pairwise(frames):
         _require_pair(before, before_out, now, now_out, scale)
-        is_still = ~_near((before != now).any(axis=2), reach_px)
+        is_still = ~_near(np.asarray((before != now).any(axis=2)), reach_px)
         counted = is_still.repeat(scale, 0).repeat(scale, 1)
         difference = np.abs(now_out[counted].astype(np.float64) - before_out[counted])
         total += float(difference.sum()) * _PEAK / max_sample_value(now_out.dtype)
@@ -130,7 +130,7 @@ def _near(is_changed: npt.NDArray[np.bool_], reach_px: int) -> npt.NDArray[np.bo
     for axis in (0, 1):
         window = 2 * reach_px + 1
         padding = [(reach_px, reach_px) if each == axis else (0, 0) for each in (0, 1)]
-        is_changed = sliding_window_view(np.pad(is_changed, padding), window, axis=axis).any(axis=-1)
+        is_changed = np.asarray(sliding_window_view(np.pad(is_changed, padding), window, axis=axis).any(axis=-1))
     return is_changed
 
 

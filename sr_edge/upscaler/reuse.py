@@ -22,7 +22,7 @@ from sr_edge.frames import Region
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.tiling import Samples, TilePlan, cut_tile
 from sr_edge.upscaler.reuse_bound import ReuseBound, reuse_bound
-from sr_edge.upscaler.reuse_options import ReuseOptions
+from sr_edge.upscaler.reuse_options import ReuseOptions, memory_text
 
 Submit = Callable[[Samples], int]
 Result = Callable[[int], Samples]
@@ -61,8 +61,8 @@ class ReuseStatistics:
         if self.needed_bytes <= self.most_bytes:
             return ""
         return (
-            f"the tiles of one frame need {_megabytes(self.needed_bytes)}, "
-            f"but {_megabytes(self.most_bytes)} are allowed"
+            f"the tiles of one frame need {memory_text(self.needed_bytes)}, "
+            f"but {memory_text(self.most_bytes)} are allowed"
         )
 
 
@@ -105,8 +105,10 @@ class TiledFrame:
     @property
     def tile_bytes(self) -> int:
         """Memory of a tile and its result."""
-        samples = self.plan.tile.height * self.plan.tile.width * self.samples.shape[2]
-        return samples * self.samples.dtype.itemsize * (1 + self.scale**2)
+        samples: int = (
+            self.plan.tile.height * self.plan.tile.width * self.samples.shape[2] * (1 + self.scale * self.scale)
+        )
+        return samples * self.samples.dtype.itemsize
 
     @property
     def needed_bytes(self) -> int:
@@ -150,7 +152,7 @@ class TileReuse:
     """The samples and the result of the last tile at each place. Any number of threads may use it.
 
     Memory is bounded: places that were not used for the longest time are dropped first. `_lock` guards the kept tiles
-    and the statistics; neither `submit` nor `result` of a session is called while it is held.
+    and the counts; neither `submit` nor `result` of a session is called while it is held.
     """
 
     def __init__(self, options: ReuseOptions, bound: ReuseBound | None = None) -> None:
@@ -163,17 +165,20 @@ class TileReuse:
         self._bound = bound
         self._lock = threading.Lock()
         self._kept: OrderedDict[Place, _Tile] = OrderedDict()
-        self._statistics = ReuseStatistics(most_bytes=options.memory_bytes)
+        self._most_bytes = options.memory_bytes
+        self._needed_bytes = self._memory_bytes = self._tiles = self._reused = self._changed = 0
 
     @property
     def statistics(self) -> ReuseStatistics:
-        return self._statistics
+        with self._lock:
+            counts = self._tiles, self._reused, self._changed
+            return ReuseStatistics(*counts, self._memory_bytes, self._most_bytes, self._needed_bytes)
 
     def clear(self) -> None:
         """Drops all tiles."""
         with self._lock:
             self._kept.clear()
-            self._statistics = replace(self._statistics, memory_bytes=0)
+            self._memory_bytes = 0
 
     def frame(self, submit: Submit, result: Result, tiled: TiledFrame) -> FrameTiles:
         """Begins a frame.
@@ -184,9 +189,8 @@ class TileReuse:
             tiled: The frame and its tiles.
         """
         with self._lock:
-            self._statistics = replace(self._statistics, needed_bytes=tiled.needed_bytes)
-            is_kept = not self._statistics.obstacle
-        return FrameTiles(self, submit, result, tiled, is_kept)
+            self._needed_bytes = tiled.needed_bytes
+        return FrameTiles(self, submit, result, tiled, tiled.needed_bytes <= self._most_bytes)
 
     def count_changed(self, frame_hwc: Samples, plan: TilePlan, time_s: float = 0.0) -> int:
         """The number of tiles of a frame that would be computed at a time."""
@@ -200,13 +204,9 @@ class TileReuse:
         with self._lock:
             if kept is not None and self._kept.get(place) is kept:
                 self._kept.move_to_end(place)
-            counts = self._statistics
-            self._statistics = replace(
-                counts,
-                tiles=counts.tiles + 1,
-                reused=counts.reused + (kept is not None),
-                changed=counts.changed + has_changed,
-            )
+            self._tiles += 1
+            self._reused += kept is not None
+            self._changed += has_changed
         if kept is not None and self._bound is not None and not has_changed:
             kept.turn = self._bound.turn(kept.phase, time_s)  # as new as a result that is computed now
         return kept
@@ -217,11 +217,9 @@ class TileReuse:
             previous = self._kept.get(place)
             self._kept[place] = tile
             self._kept.move_to_end(place)
-            counts = self._statistics
-            memory_bytes = counts.memory_bytes + tile.memory_bytes - (previous.memory_bytes if previous else 0)
-            while memory_bytes > counts.most_bytes:
-                memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
-            self._statistics = replace(counts, memory_bytes=memory_bytes)
+            self._memory_bytes += tile.memory_bytes - (previous.memory_bytes if previous else 0)
+            while self._memory_bytes > self._most_bytes:
+                self._memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
 
     def turn(self, phase: float, time_s: float) -> int:
         """The turn of a tile that is computed, see `ReuseBound`."""
@@ -255,6 +253,7 @@ class FrameTiles:
         self._session_submit, self._session_result = submit, result
         self._tiled = tiled
         self._is_kept = is_kept
+        self._tile_bytes = tiled.tile_bytes
         self._places = tiled.places
         self._tiles: list[_Tile] = []
         self._reused: set[int] = set()
@@ -275,7 +274,7 @@ class FrameTiles:
         # `submit` of the session waits while all of its slots are taken. Two threads that submit the same tile at the
         # same moment compute it twice.
         phase = number / len(self._places)
-        tile = _Tile(samples.tobytes(), self._session_submit(samples), self._session_result, self._tiled.tile_bytes)
+        tile = _Tile(samples.tobytes(), self._session_submit(samples), self._session_result, self._tile_bytes)
         tile.phase, tile.turn = phase, self._reuse.turn(phase, self._tiled.time_s)
         self._tiles.append(tile)
         if self._is_kept:
@@ -325,7 +324,3 @@ class _Tile:
                     raise
                 self._output.flags.writeable = False
             return self._output
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB"

@@ -113,5 +113,10 @@ def parse_memory(text: str) -> int:
     return size
 
 
+def memory_text(size_bytes: int) -> str:
+    """An amount of memory in MiB, or in KiB if it is small."""
+    return f"{size_bytes / 2**20:.0f} MiB" if size_bytes >= 10 * 2**20 else f"{size_bytes / 2**10:.0f} KiB"
+
+
 def _unknown(found: object) -> UsageError:
     return UsageError(f"{found!r} is not a mode of reuse", found=found, wanted=_WANTED, remedy=f"write {_WANTED}")

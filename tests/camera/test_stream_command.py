@@ -77,7 +77,7 @@ def test_a_file_into_a_file(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path:
     ("options", "line"),
     [
         ((), "tiles reused ("),
-        (("--reuse-memory", "1K"), "no tiles reused: the tiles of one frame need "),
+        (("--reuse-memory", "1K"), "no tiles reused: those of one frame need "),
         (("--reuse", "off"), None),
     ],
 )
@@ -389,12 +389,12 @@ def test_frames_of_the_model_and_bicubic_ones_are_apart() -> None:
 def test_the_share_of_reused_tiles_has_room_in_80_columns() -> None:
     statistics = StreamStatistics()
     statistics.record_stage("infer", 8.0)
-    statistics.record_output(112.0)
+    statistics.record_output(111.0)
     reuse = FrameReuse(4, (Region(0, 0, 4, 4),) * 3, ReuseStatistics(4, 3, 2**20, 2**28))
     statistics.record_reuse(reuse)
     report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
-    assert live_line(report, Readings(), 79).endswith("| latency p50 112 p95 112 ms | reused 75% | model 8 ms")
-    assert "3 of 4 tiles reused (75%), 1 of 256 MiB of memory" in summary(report)
+    assert live_line(report, Readings(), 79).endswith("| latency p50 111 p95 111 ms | reused 75% | model 8 ms")
+    assert "3 of 4 tiles reused (75%), memory 1024 KiB of 256 MiB" in summary(report)
 
 
 def test_a_narrow_line_shows_the_slowest_stages() -> None:

@@ -151,7 +151,7 @@ def test_other_controls_do_not_get_the_results_of_these() -> None:
         upscaler = Upscaler(session, controls={"alpha": alpha}, reuse="exact")
         outputs.append(upscaler.upscale(frame))
         np.testing.assert_array_equal(outputs[-1], Upscaler(session, controls={"alpha": alpha}).upscale(frame))
-    assert not np.array_equal(*outputs)
+    assert not np.array_equal(outputs[0], outputs[1])
 
 
 def test_reused_tiles_do_not_keep_the_engine_from_further_tiles() -> None:

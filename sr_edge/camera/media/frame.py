@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sr_edge.errors import FrameError
 from sr_edge.spec import member_of, take_names
-
-if TYPE_CHECKING:
-    from sr_edge.upscaler.reuse import FrameReuse
+from sr_edge.upscaler.reuse import FrameReuse
 
 Plane = npt.NDArray[np.unsignedinteger[Any]]
 """(rows, columns), or (rows, columns, components) if the components are interleaved. Rows may have a stride."""

@@ -180,8 +180,8 @@ class _RecentRatio:
         self.part: float = 0
         self.whole = 0
         self._added_s = time.monotonic()
-        self._window: tuple[float, float, int] = (self._added_s, 0, 0)
-        self._previous = self._window
+        self._window: tuple[float, float, int] = (self._added_s, 0.0, 0)
+        self._previous: tuple[float, float, int] = self._window
 
     def add(self, part: float, whole: int) -> None:
         self.part += part

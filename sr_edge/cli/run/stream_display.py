@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sr_edge.bundle.plain import json_text
 from sr_edge.cli.terminal import console_on, is_live_terminal, print_line, replace_line
 from sr_edge.files.whole_file import whole_file
+from sr_edge.upscaler.reuse_options import memory_text
 
 if TYPE_CHECKING:
     from sr_edge.camera import LatencySummary, Policy, StreamReport
@@ -186,10 +187,10 @@ def summary(report: StreamReport, title: StreamTitle | None = None) -> str:
 
 
 def _reuse_line(reuse: ReuseStatistics) -> str:
+    needed, kept, most = map(memory_text, (reuse.needed_bytes, reuse.memory_bytes, reuse.most_bytes))
     if reuse.obstacle:
-        return f"no tiles reused: {reuse.obstacle} (--reuse-memory)"
-    memory = f"{reuse.memory_bytes / 2**20:.0f} of {reuse.most_bytes / 2**20:.0f} MiB"
-    return f"{reuse.reused} of {reuse.tiles} tiles reused ({reuse.share:.0%}), {memory} of memory"
+        return f"no tiles reused: those of one frame need {needed}, --reuse-memory is {most}"
+    return f"{reuse.reused} of {reuse.tiles} tiles reused ({reuse.share:.0%}), memory {kept} of {most}"
 
 
 def _size(size: Size) -> str:

@@ -296,11 +296,12 @@ def test_a_model_that_is_cheap_again_is_found_by_its_changed_tiles() -> None:
     class TenTiles(RepeatingFrameUpscaler):
         """Computes all of its ten tiles in 20 ms each; counts how often it is asked for the changed ones."""
 
-        changed, asked = 10, 0
+        changed, asked, upscaled = 10, 0, 0
 
         def infer(self, prepared: VideoFrame) -> VideoFrame:
             nonlocal now_ns
             now_ns += 200_000_000
+            self.upscaled += 1
             return replace(super().infer(prepared), reuse=FrameReuse(10, (), ReuseStatistics()))
 
         def count_changed(self, frame: VideoFrame) -> int | None:
@@ -312,10 +313,10 @@ def test_a_model_that_is_cheap_again_is_found_by_its_changed_tiles() -> None:
     options = LoopOptions(fallback=fallback, max_latency_ms=50.0, fallback_timing=timing)
     stages = FrameStages(model, options, StreamStatistics(), Watchdog(30.0), lambda: now_ns)
 
-    def uses_fallback(seconds: float) -> bool:
-        """Frames for so long, 10 ms apart; whether none of them but those that are already late is the model's."""
+    def frames_of_model(seconds: float) -> int:
+        """Frames for so long, 10 ms apart; returns how many of them the model upscaled."""
         nonlocal now_ns
-        until_ns = now_ns + round(1e9 * seconds)
+        until_ns, before = now_ns + round(1e9 * seconds), model.upscaled
         while now_ns < until_ns:
             frame = replace(flat_frame(0), captured_ns=now_ns)
             upscaler = stages.upscaler_for(frame)
@@ -325,11 +326,12 @@ def test_a_model_that_is_cheap_again_is_found_by_its_changed_tiles() -> None:
             done = stages.finish(inferred)
             assert done is not None
             stages.record_written(done)
-        return upscaler is fallback
+        return model.upscaled - before
 
-    assert uses_fallback(20.0), "the model was too slow some times in a row, and is now tried every 16 s or less"
+    # Too slow at 0, 1, 3, 7 and 15 s, it waits for 16 s before the next attempt.
+    assert frames_of_model(18.0) == 5
     asked = model.asked
-    assert uses_fallback(4.0)
-    assert 4 <= model.asked - asked <= 9, "twice a second"
+    assert frames_of_model(4.0) == 0
+    assert 7 <= model.asked - asked <= 9, "twice a second"
     model.changed = 1
-    assert not uses_fallback(1.0)
+    assert frames_of_model(1.0) > 0

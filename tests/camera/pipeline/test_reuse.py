@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,8 @@ def assert_same(outputs: Sequence[VideoFrame], expected: Sequence[VideoFrame]) -
 def test_frames_of_a_stream_are_the_same_to_the_bit(
     pixel_format: PixelFormat, network_channels: int, options: dict[str, Any]
 ) -> None:
-    frames = clip(pixel_format, 3)
+    frames = clip(pixel_format, 3) * 3
+    frames = [replace(frame, sequence=number) for number, frame in enumerate(frames)]
     computing, reusing = (SlottedSession(2, network_channels) for _ in range(2))
     expected, off = upscaled(frames, computing, "off", **options)
     outputs, exact = upscaled(frames, reusing, "exact", **options)
@@ -133,7 +134,8 @@ def test_frames_are_the_same_after_a_switch_of_engines() -> None:
                 alone = NetworkFrameUpscaler(Tinted(engines.index(output.option)), reuse="off")
                 assert_same([output.frame], [alone.infer(alone.prepare(frame))])
                 assert output.frame.reuse is not None
-    assert record.outputs[0].frame.reuse.reused
+    reuse = record.outputs[0].frame.reuse
+    assert reuse is not None and reuse.reused
     upscaler.close()
 
 
@@ -154,7 +156,7 @@ def test_streams_of_one_engine_reuse_only_their_own_tiles() -> None:
 def test_four_cameras_of_a_still_scene_cost_as_much_as_what_moves() -> None:
     """One engine serves four streams: each computes its first frame, and then the one tile that changes."""
     session = SlottedSession()
-    engine = NetworkFrameUpscaler(session)
+    engine = NetworkFrameUpscaler(session, controls={"alpha": 0.5})
     background = np.random.default_rng(0).integers(0, 256, (60, 100, 3)).astype(np.uint8)
     count = 10
 
@@ -177,11 +179,14 @@ def test_four_cameras_of_a_still_scene_cost_as_much_as_what_moves() -> None:
     tiles = loops[0].report().reuse.tiles // count  # type: ignore[union-attr]
     assert session.computed == 4 * (tiles + count - 1)
     for index, out in enumerate(outputs):
-        assert_same(out, upscaled(list(camera(index)), SlottedSession(), "off", region=None)[0])
+        assert_same(out, upscaled(list(camera(index)), SlottedSession(), "off")[0])
 
 
-def test_a_stream_with_few_changed_tiles_waits_for_one_frame_of_another_at_most() -> None:
-    """Turns are those of frames: however much the other stream computes, it gets one frame while this one waits."""
+def test_a_stream_with_few_changed_tiles_is_not_kept_waiting_beyond_its_turn() -> None:
+    """Turns are those of frames, however much a stream computes in them.
+
+    While one stream waits, the other one has the frame in the engine, and one that began to wait earlier.
+    """
     random = np.random.default_rng(1)
     order: list[bool] = []
     loops: list[Loop] = []
@@ -204,7 +209,7 @@ def test_a_stream_with_few_changed_tiles_waits_for_one_frame_of_another_at_most(
         pixels = random.integers(0, 256, (60, 100, 3)).astype(np.uint8)
         for number in itertools.count():
             yield VideoFrame((pixels,), PixelFormat.RGB, pts=number, sequence=number)
-            pixels = pixels if is_still else pixels ^ 1
+            pixels = pixels if is_still else np.bitwise_xor(pixels, np.uint8(1))
 
     engine = Waited(SlottedSession())
     loops += [Loop(ListSource(camera(is_still)), engine, LoopOptions(policy=BLOCK)) for is_still in (True, False)]
@@ -214,7 +219,7 @@ def test_a_stream_with_few_changed_tiles_waits_for_one_frame_of_another_at_most(
     for thread in threads:
         thread.join(TIMEOUT_S)
     turns = order[2:24]  # in its first frame, the still scene has no tile to reuse
-    assert all(is_still is not was_still for was_still, is_still in pairwise(turns))
+    assert max(len(list(row)) for _, row in groupby(turns)) <= 2
 
 
 def test_too_little_memory_is_an_event_once() -> None:
