@@ -31,11 +31,9 @@ from reuse_clips import CLIPS, GOP, SCALE, Clip
 
 from sr_edge.bench import describe_environment, write_text
 from sr_edge.camera import NetworkFrameUpscaler, VideoFrame
-from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Frame
 from sr_edge.metrics import flicker_levels, psnr_y_db
 from sr_edge.model_sources import open_frame_session
-from sr_edge.models import load_model
 from sr_edge.resize import downscale_bicubic
 from sr_edge.reuse_table import BLOCK_PX
 from sr_edge.runtimes import Session
@@ -55,6 +53,10 @@ NETWORKS = ("convnet-tiny", "swinir-light", "taylor-swinir-light")
 WITHOUT_TARGET = ("convnet-tiny",)
 TILE = TileSpec(96, 96)
 OFF, EXACT, BOUND = "off", "exact", "bound"
+REACH_PX = {"scene": 16, "input": TILE.height}
+"""Flicker is measured where the scene, or the decoded input, did not change in the same frame within this distance: all
+that an output depends on is in its tile."""
+
 BEFORE_KEY = 4
 LEAST_FRAMES, MOST_FRAMES = 8, 48
 QUICK_FRAMES = 6
@@ -98,6 +100,9 @@ def opened(network: str, out: Path) -> Iterator[Session]:
 
 def prepare(network: str, out: Path) -> Path:
     """The bundle of a network; deployed if it does not exist."""
+    from sr_edge.deploy import DeployPlan, deploy_network  # loads PyTorch, which measuring does not need
+    from sr_edge.models import load_model
+
     bundle = out / f"{network}.sredge"
     if not bundle.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +126,7 @@ class Row:
         }
         self._is_equal, self._local_error = True, 0.0
         self._key_frames: list[int] = []
-        self._flicker: dict[str, dict[str, list[float]]] = {"scene": {}, "input": {}}
+        self._flicker: dict[str, dict[str, list[float]]] = {kind: {} for kind in REACH_PX}
         self._before: tuple[Frame, Frame] | None = None
 
     def measure(self, folder: Path, seconds: float, most: int) -> dict[str, Any]:
@@ -149,7 +154,8 @@ class Row:
         if self._before is not None:
             for name, mode in self._modes.items():
                 for kind, before, now in zip(self._flicker, self._before, inputs, strict=True):
-                    levels = flicker_levels([(before, mode.outputs[0]), (now, mode.outputs[1])], SCALE, TILE.height)
+                    pair = [(before, mode.outputs[0]), (now, mode.outputs[1])]
+                    levels = flicker_levels(pair, SCALE, REACH_PX[kind])
                     if levels is not None:
                         self._flicker[kind].setdefault(name, []).append(levels)
         self._before = inputs
@@ -291,6 +297,7 @@ def measure_all(pairs: Sequence[tuple[str, Clip]], arguments: argparse.Namespace
                 share_s = (deadline_s - time.monotonic()) / (len(missing) - done)
                 done += 1
                 if share_s <= 0:
+                    print(f"{network} {clip.name}: the time is over; left for another run", flush=True)
                     continue
                 most = QUICK_FRAMES if arguments.quick else MOST_FRAMES
                 figures = Row(session, clip, arguments.bound).measure(out / "clips", share_s, most)

@@ -315,8 +315,8 @@ class Upscaler:
             return None
         samples: Samples = frame_hwc
         if self._session.spec.channels == 1 and frame_hwc.shape[2] == 3:
-            samples = split_luma(frame_hwc)[0]
-            samples = rounded_luma(samples) if self._rounds_luma(frame_hwc) else samples
+            luma = split_luma(frame_hwc)[0]
+            samples = rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma
         plan = plan_tiles(*samples.shape[:2], self._session.spec.tile, self._overlap_px)
         return self._reuse.count_changed(samples, plan, time.monotonic() if time_s is None else time_s)
 
