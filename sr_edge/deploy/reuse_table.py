@@ -35,7 +35,7 @@ from sr_edge.upscaler.tile_change import block_change
 STAGE = "measuring the reuse of changed tiles"
 CHANGES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 PATCHES = 4
-BUDGET_S = 20.0
+BUDGET_S = 30.0
 """After this time no further picture is measured."""
 
 _SEED = 3

@@ -94,7 +94,7 @@ class Upscaler:
 
         Raises:
             UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no mode
-                of reuse, or a bound that the network's reuse table does not give.
+                of reuse, or a bound that the reuse table does not give.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -229,7 +229,7 @@ class Upscaler:
                 channels also (height, width, 4) RGB with straight alpha. See `sr_edge.channels`.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
-            roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
+            roi: The part of the frame to upscale, as in a call; `out` has its size.
             on_reuse: Called after the last tile with what was reused; never if reuse is off.
             time_s: Time of the frame, by which the bound of reuse refreshes results; None for the time now.
 
@@ -275,10 +275,7 @@ class Upscaler:
         return self._in_tiles(frame_hwc, submit, result, out, request)
 
     def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
-        """Upscales the luma with the network and the chroma by bicubic interpolation.
-
-        The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
-        """
+        """Upscales the luma with the network and the chroma by bicubic interpolation."""
         luma, chroma = split_luma(rgb_hwc)
         region = request.region
         # The chroma at the edge of the region depends on samples beyond it.
@@ -307,6 +304,7 @@ class Upscaler:
         return out
 
     def _rounds_luma(self, rgb_hwc: Frame) -> bool:
+        """Whether the luma is rounded: only where 8-bit pictures run in a graph of uint8 frames."""
         return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
 
     def count_changed(self, frame_hwc: Frame, time_s: float | None = None) -> int | None:
@@ -355,8 +353,8 @@ class Upscaler:
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
 
-        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`. A network with four channels
-        upscales the opacity itself, together with the colours, so that once is enough.
+        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`, but once by a network with four
+        channels, which upscales the opacity itself.
 
         Args:
             picture: A picture of any size.
@@ -395,10 +393,7 @@ class Upscaler:
         return replace(picture, pixels=pixels, alpha=alpha)
 
     def _upscale_four_channels(self, picture: Picture, on_tile: OnTile | None, region: Region | None) -> Picture:
-        """Upscales colours and alpha together with a network of four channels.
-
-        The network gets the visible colours under the transparent pixels, too, so that hidden ones have no effect.
-        """
+        """Upscales alpha and the visible colours together, so that hidden ones under it have no effect."""
         upscaled = self.upscale(frame_of(with_visible_colours(picture)), on_tile=on_tile, roi=region)
         pixels = np.ascontiguousarray(picture_frame(upscaled, picture.pixels.shape[2]))
         return replace(picture, pixels=pixels, alpha=np.ascontiguousarray(upscaled[..., 3]))
