@@ -111,7 +111,7 @@ def measure_reuse_table(
             if index and clock() - started_s > BUDGET_S:
                 break
             progress(STAGE, index, PATCHES)
-            original = cast(Frame, frame_from_batch(batch))
+            original = frame_from_batch(batch)
             figures.add(original, lambda frame: cast(Frame, session.run(frame)), np.random.default_rng([_SEED, index]))
     progress(STAGE, PATCHES, PATCHES)
     return figures.table()
