@@ -12,6 +12,7 @@ from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.reuse_table import ReuseTable
 from sr_edge.spec import (
     CHANNEL_NAMES,
     RGB,
@@ -109,6 +110,7 @@ class SessionSpec:
         overlap_px: overlap of neighbouring tiles in low-resolution pixels at which no seams are visible, from the card.
         channels: number of channels of input and output, from the card: 1 (luma), 3 (RGB) or 4 (RGB with alpha).
         has_uint8_graph: whether uint8 frames run in a graph of their own, without conversion to float on the host.
+        reuse_table: what it costs to reuse the results of changed tiles, from the card; None if it was not measured.
     """
 
     runtime: str
@@ -129,6 +131,7 @@ class SessionSpec:
     overlap_px: int = 8
     channels: int = RGB
     has_uint8_graph: bool = False
+    reuse_table: ReuseTable | None = None
 
     def __str__(self) -> str:
         """What runs where: "openvino on cpu: int8+bf16, x2, tile 96x96"."""

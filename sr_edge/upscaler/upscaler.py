@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -58,12 +59,13 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class _Request:
-    """How one frame is upscaled; `alpha_pass` is (number, total) of the passes over a picture with alpha."""
+    """How one frame is upscaled, see `Upscaler.upscale` and `TiledFrame`."""
 
     on_tile: OnTile | None = None
     region: Region | None = None
     on_reuse: OnReuse | None = None
     alpha_pass: tuple[int, int] = (0, 1)
+    time_s: float = field(default_factory=time.monotonic)
 
 
 class Upscaler:
@@ -94,14 +96,14 @@ class Upscaler:
             session: An open engine. As many tiles are in flight as it has slots.
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
-            reuse: "exact" keeps the last result of each tile, and does not compute a tile again whose samples did not
-                change: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
-                `ReuseOptions` also sets the memory that kept tiles may occupy, see `reuse_statistics`.
+            reuse: "exact" does not compute a tile again whose samples did not change since the last frame; the output
+                is the same to the bit. A number of decibels also reuses tiles that changed so little that no more PSNR
+                is lost (`sr_edge.reuse_table`). `ReuseOptions` sets the memory for kept tiles, too.
             resources: An exit stack that is closed together with the upscaler.
 
         Raises:
-            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
-                mode of reuse.
+            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no mode
+                of reuse, or a bound that the reuse table does not give.
         """
         if not hasattr(session, "spec"):
             raise UsageError(
@@ -115,7 +117,7 @@ class Upscaler:
         self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
         self._reuse_options = ReuseOptions.parse(reuse)
-        self._reuse = tile_reuse(self._reuse_options)
+        self._reuse = tile_reuse(self._reuse_options, session.spec.reuse_table)
         self._resources = resources or ExitStack()
 
     @property
@@ -227,17 +229,18 @@ class Upscaler:
         on_tile: OnTile | None = None,
         roi: Roi | None = None,
         on_reuse: OnReuse | None = None,
+        time_s: float | None = None,
     ) -> Frame:
         """Upscales one frame, without conversion from other kinds of pictures.
 
         Args:
             frame_hwc: uint8 or uint16 (height, width, 3) RGB or (height, width, 1) gray; for a network with four
-                channels also (height, width, 4) RGB with straight alpha. `sr_edge.channels` describes how networks with
-                one, three and four channels receive them.
+                channels also (height, width, 4) RGB with straight alpha. See `sr_edge.channels`.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
-            roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
+            roi: The part of the frame to upscale, as in a call; `out` has its size.
             on_reuse: Called after the last tile with what was reused; never if reuse is off.
+            time_s: Time of the frame, by which the bound of reuse refreshes results; None for the time now.
 
         Returns:
             `out`, or a new frame of the same type and channels, `scale` times as large.
@@ -253,7 +256,8 @@ class Upscaler:
         region = None if roi is None else Region.of(roi)
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
-        return self._upscale(frame_hwc, out, _Request(on_tile, region, on_reuse))
+        time_s = time.monotonic() if time_s is None else time_s
+        return self._upscale(frame_hwc, out, _Request(on_tile, region, on_reuse, time_s=time_s))
 
     def _upscale(self, frame_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
@@ -280,10 +284,7 @@ class Upscaler:
         return self._in_tiles(frame_hwc, submit, result, out, request)
 
     def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
-        """Upscales the luma with the network and the chroma by bicubic interpolation.
-
-        The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
-        """
+        """Upscales the luma with the network and the chroma by bicubic interpolation."""
         luma, chroma = split_luma(rgb_hwc)
         region = request.region
         # The chroma at the edge of the region depends on samples beyond it.
@@ -312,18 +313,19 @@ class Upscaler:
         return out
 
     def _rounds_luma(self, rgb_hwc: Frame) -> bool:
+        """Whether the luma is rounded: only where 8-bit pictures run in a graph of uint8 frames."""
         return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
 
-    def count_changed(self, frame_hwc: Frame) -> int | None:
-        """The number of tiles of a frame that `upscale` would compute now; None if reuse is off."""
+    def count_changed(self, frame_hwc: Frame, time_s: float | None = None) -> int | None:
+        """The number of tiles of a frame that `upscale` would compute at that time; None if reuse is off."""
         if self._reuse is None:
             return None
         samples: Samples = frame_hwc
         if self._session.spec.channels == 1 and frame_hwc.shape[2] == 3:
-            luma, _ = split_luma(frame_hwc)
+            luma = split_luma(frame_hwc)[0]
             samples = rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma
         plan = plan_tiles(*samples.shape[:2], self._session.spec.tile, self._overlap_px)
-        return self._reuse.count_changed(samples, plan)
+        return self._reuse.count_changed(samples, plan, time.monotonic() if time_s is None else time_s)
 
     def _in_tiles(
         self,
@@ -350,7 +352,8 @@ class Upscaler:
         plan, window = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px), None
         if region is not None:
             plan, window = plan.covering(region)
-        tiles = self._reuse.frame(submit, result, TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass))
+        tiled = TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass, request.time_s)
+        tiles = self._reuse.frame(submit, result, tiled)
         upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
         if request.on_reuse is not None:
             request.on_reuse(tiles.summary())
@@ -359,8 +362,8 @@ class Upscaler:
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
 
-        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`. A network with four channels
-        upscales the opacity itself, together with the colours, so that once is enough.
+        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`, but once by a network with four
+        channels, which upscales the opacity itself.
 
         Args:
             picture: A picture of any size.
@@ -399,10 +402,7 @@ class Upscaler:
         return replace(picture, pixels=pixels, alpha=alpha)
 
     def _upscale_four_channels(self, picture: Picture, on_tile: OnTile | None, region: Region | None) -> Picture:
-        """Upscales colours and alpha together with a network of four channels.
-
-        The network gets the visible colours under the transparent pixels, too, so that hidden ones have no effect.
-        """
+        """Upscales alpha and the visible colours together, so that hidden ones under it have no effect."""
         upscaled = self.upscale(frame_of(with_visible_colours(picture)), on_tile=on_tile, roi=region)
         pixels = np.ascontiguousarray(picture_frame(upscaled, picture.pixels.shape[2]))
         return replace(picture, pixels=pixels, alpha=np.ascontiguousarray(upscaled[..., 3]))

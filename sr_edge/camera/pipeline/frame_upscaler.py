@@ -117,7 +117,7 @@ class NetworkFrameUpscaler:
         return stream
 
     def count_changed(self, frame: VideoFrame) -> int | None:
-        return self._upscaler.count_changed(self.prepare(frame).planes[0])
+        return self._upscaler.count_changed(self.prepare(frame).planes[0], frame.time_s)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
@@ -125,7 +125,7 @@ class NetworkFrameUpscaler:
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
         reuses: list[FrameReuse] = []
-        upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append)
+        upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append, time_s=prepared.time_s)
         return replace(prepared, planes=(upscaled,), reuse=reuses[0] if reuses else None)
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
