@@ -7,7 +7,7 @@ from gpu_contenders import Network
 from sr_edge.calibration import calibrate, quantize_onnx
 from sr_edge.calibration.ranges.observers import MinMaxObserver
 from sr_edge.export import to_fp16, to_static
-from sr_edge.export.derived import take_uint8_frames
+from sr_edge.export.derived import take_frames
 from sr_edge.export.export import save_model
 from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.graph.patches import worst_case_patches
@@ -31,11 +31,11 @@ def write_graphs(network: Network) -> None:
         floats, half = simplify(trace(module, tile)).model, network.graph(Precision.FP16, form)
         write_metadata(floats, GraphMetadata(loaded.card, form, Precision.FP32, FrameFormat.FLOAT_NCHW, tile, "", ""))
         save_model(to_fp16(floats).model, half)
-        take_uint8_frames(half)
+        take_frames(half, FrameFormat.UINT8_NHWC)
         if form is Form.STATIC:
             base, int8 = network.graph(Precision.FP32, form), network.graph(Precision.INT8, form)
             save_model(floats, base)
             calibration = calibrate(base, worst_case_patches(tile), method=MinMaxObserver.name)  # time needs no better
             quantize_onnx(base, calibration, int8, ActivationType.INT8, Precision.FP16)
-            take_uint8_frames(int8)
+            take_frames(int8, FrameFormat.UINT8_NHWC)
             base.unlink()

@@ -221,6 +221,20 @@ def require_frame(frame_hwc: npt.NDArray[Any], channels: tuple[int, ...] = CHANN
         )
 
 
+def extended(samples: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Samples (height, width, channels) extended by reflection at the bottom and the right to another size."""
+    if samples.shape[:2] == (height, width):
+        return samples
+    return samples[np.ix_(_reflected(samples.shape[0], height), _reflected(samples.shape[1], width))]
+
+
+def _reflected(size: int, length: int) -> npt.NDArray[np.intp]:
+    """The first `length` of 0 1 ... size-1 size-2 ... 1 0 1 ..., the edge sample not repeated."""
+    period = max(1, 2 * (size - 1))
+    positions = np.arange(length) % period
+    return np.minimum(positions, period - positions) if size > 1 else positions
+
+
 def max_sample_value(dtype: npt.DTypeLike) -> int:
     """The largest sample value: 255 for uint8, 65535 for uint16."""
     return int(np.iinfo(np.dtype(dtype)).max)

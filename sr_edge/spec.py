@@ -56,10 +56,11 @@ class Precision(str, Enum):
 
 
 class FrameFormat(str, Enum):
-    """Format of a graph's input and output: float NCHW in [0, 1], or uint8 NHWC."""
+    """Format of a graph's input and output: float NCHW in [0, 1], uint8 NHWC, or NV12 input with uint8 NHWC output."""
 
     FLOAT_NCHW = "float"
     UINT8_NHWC = "uint8"
+    NV12 = "nv12"
 
     def __str__(self) -> str:
         return self.value

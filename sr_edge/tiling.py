@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sr_edge.errors import FrameError, TileError
-from sr_edge.frames import Region, require_frame
+from sr_edge.errors import FrameError, TileError, UsageError
+from sr_edge.frames import Region, extended, require_frame
+from sr_edge.nv12.frames import Nv12Frame, TiledSamples
 from sr_edge.spec import TileSpec
 
 Ticket = TypeVar("Ticket")
@@ -114,9 +115,14 @@ def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> Tile
 
 
 def _spans(size: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
+    """The tiles along one axis. Where all sizes are even, they begin at even pixels: no chroma sample of 4:2:0 is cut.
+
+    Rounding their starts down cannot make an overlap too small: the largest step, `tile_px - overlap_px`, is even.
+    """
+    grid_px = 1 if size % 2 or tile_px % 2 or overlap_px % 2 else 2
     count = max(1, -(-(size - overlap_px) // (tile_px - overlap_px)))
     last_start = max(0, size - tile_px)
-    starts = [last_start * index // max(1, count - 1) for index in range(count)]
+    starts = [last_start * index // max(1, count - 1) // grid_px * grid_px for index in range(count)]
     seams = [(before + tile_px + after - overlap_px) // 2 for before, after in pairwise(starts)]
     firsts = [0, *seams]
     ends = [*(seam + overlap_px for seam in seams), size]
@@ -186,7 +192,7 @@ def upscale_frame(
 
 
 def upscale_frame_in_flight(
-    frame_hwc: Samples,
+    frame_hwc: TiledSamples,
     submit: Callable[[Samples], Ticket],
     result: Callable[[Ticket], Samples],
     *,
@@ -201,16 +207,23 @@ def upscale_frame_in_flight(
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
+    An NV12 frame is cut into packed tiles with a margin (`Nv12Frame.cut`), for a network that returns RGB; a `region`
+    of one raises UsageError.
+
     `submit` starts one tile and returns a ticket, `result` waits for it. `submit` is called in the order of
     `TilePlan.places`, and `result` for every ticket, also after an error. With a `region`, only the tiles that
     determine it are computed, and the result is exactly this part of the upscaled frame. Tiles for which `is_reused`
     is true do not count as in flight.
     """
-    if frame_hwc.dtype != np.float32:
+    if isinstance(frame_hwc, Nv12Frame):
+        frame_hwc.require_tiles(tile, overlap_px)
+    elif frame_hwc.dtype != np.float32:
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if region is None:
         return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile, is_reused)
+    if isinstance(frame_hwc, Nv12Frame):
+        raise UsageError("NV12 frames are not cut into regions", found=region, remedy="crop their planes before")
     region.require_within(*frame_hwc.shape[:2])
     plan, window = plan.covering(region)
     upscaled = _upscale_in_plan(window.cut(frame_hwc), submit, result, plan, in_flight, scale, None, on_tile, is_reused)
@@ -222,7 +235,7 @@ def upscale_frame_in_flight(
 
 
 def _upscale_in_plan(
-    frame_hwc: Samples,
+    frame_hwc: TiledSamples,
     submit: Callable[[Samples], Ticket],
     result: Callable[[Ticket], Samples],
     plan: TilePlan,
@@ -234,7 +247,7 @@ def _upscale_in_plan(
 ) -> Samples:
     tile = plan.tile
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
-        return _whole(frame_hwc, submit, result, scale, on_tile)
+        return _whole(frame_hwc, submit, result, plan, scale, on_tile)
     mosaic = _Mosaic(plan, scale, output_frame(frame_hwc, scale, out))
     waiting: deque[Ticket] = deque()
     done = computing = 0
@@ -265,14 +278,15 @@ def _upscale_in_plan(
 
 
 def _whole(
-    frame_hwc: Samples,
+    frame_hwc: TiledSamples,
     submit: Callable[[Samples], Ticket],
     result: Callable[[Ticket], Samples],
+    plan: TilePlan,
     scale: int,
     on_tile: Callable[[int, int], None] | None,
 ) -> Samples:
     """Upscales a frame of exactly one tile, without cutting, blending or copying."""
-    upscaled = result(submit(np.ascontiguousarray(frame_hwc)))
+    upscaled = result(submit(cut_tile(frame_hwc, plan.tile, plan.rows[0], plan.columns[0])))
     height, width, channels = frame_hwc.shape
     _require_tile(upscaled, (scale * height, scale * width, channels), frame_hwc.dtype)
     if on_tile is not None:
@@ -290,7 +304,7 @@ def _require_tile(upscaled: Samples, shape: tuple[int, ...], dtype: npt.DTypeLik
         )
 
 
-def output_frame(frame_hwc: Samples, scale: int, out: Samples | None) -> Samples:
+def output_frame(frame_hwc: TiledSamples, scale: int, out: Samples | None) -> Samples:
     """`out`, or a new array for the upscaled frame; raises FrameError if `out` has another shape or type."""
     height, width, channels = frame_hwc.shape
     shape = (scale * height, scale * width, channels)
@@ -306,19 +320,12 @@ def output_frame(frame_hwc: Samples, scale: int, out: Samples | None) -> Samples
     return out
 
 
-def cut_tile(frame_hwc: Samples, tile: TileSpec, row: Span, column: Span) -> Samples:
-    """The samples of one tile, contiguous; those beyond the picture are reflected."""
+def cut_tile(frame_hwc: TiledSamples, tile: TileSpec, row: Span, column: Span) -> Samples:
+    """The samples of one tile, contiguous; those beyond the picture are reflected. An NV12 tile is packed."""
+    if isinstance(frame_hwc, Nv12Frame):
+        return frame_hwc.cut(row.start, column.start, tile)
     part = frame_hwc[row.start : row.start + row.covered, column.start : column.start + column.covered]
-    if part.shape[:2] == (tile.height, tile.width):
-        return np.ascontiguousarray(part)
-    return part[np.ix_(_reflected(row.covered, tile.height), _reflected(column.covered, tile.width))]
-
-
-def _reflected(size: int, length: int) -> npt.NDArray[np.intp]:
-    """The first `length` of 0 1 ... size-1 size-2 ... 1 0 1 ..., the edge sample not repeated."""
-    period = max(1, 2 * (size - 1))
-    positions = np.arange(length) % period
-    return np.minimum(positions, period - positions) if size > 1 else positions
+    return np.ascontiguousarray(extended(part, tile.height, tile.width))
 
 
 class _Mosaic:

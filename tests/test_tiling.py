@@ -56,6 +56,15 @@ def test_spans_cover_the_axis_and_seams_lie_inside_both_tiles(size: int, overlap
     assert all(span.start >= 0 and span.start + span.covered <= size for span in spans)
 
 
+@pytest.mark.parametrize("overlap_px", [0, 2, 8, 14])
+@pytest.mark.parametrize("size", [2, 16, 18, 34, 100, 998])
+def test_tiles_of_even_sizes_begin_at_even_pixels(size: int, overlap_px: int) -> None:
+    spans = plan_tiles(size, 1, TileSpec(16, 16), overlap_px).rows
+    assert {span.start % 2 for span in spans} == {0}
+    assert len(spans) == max(1, -(-(size - overlap_px) // (16 - overlap_px)))
+    assert all(before.start + 16 - after.start >= overlap_px for before, after in itertools.pairwise(spans))
+
+
 def test_no_tile_is_more_than_needed() -> None:
     assert plan_tiles(720, 1280, TileSpec(360, 640), 0).tiles == 4
     assert plan_tiles(720, 1280, TileSpec(360, 640), 8).tiles == 9

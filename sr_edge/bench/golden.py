@@ -18,14 +18,17 @@ from sr_edge.frames import Batch, Uint8Frame, batch_from_frame
 from sr_edge.image_files import read_picture
 from sr_edge.runtimes import Session
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import Precision, count_of_channels
+from sr_edge.spec import FrameFormat, Precision, count_of_channels
 
 MAX_UINT8 = 255.0
 
 
 @dataclass(frozen=True)
 class GoldenPair:
-    """A golden input and its output for one precision and one setting of the controls, both uint8 HWC."""
+    """A golden input and its output for one precision and one setting of the controls, both uint8 HWC.
+
+    The input is RGB, or a packed NV12 tile with one channel.
+    """
 
     name: str
     precision: Precision
@@ -77,12 +80,22 @@ class SelfTest:
         return bool(self.results) and all(result.passed for result in self.results)
 
 
-def read_golden(bundle: Bundle, precision: Precision) -> list[GoldenPair]:
-    """Reads the golden frames of one precision and checks their digests; raises BundleError if they are damaged."""
+def read_golden(bundle: Bundle, precision: Precision, io: FrameFormat = FrameFormat.UINT8_NHWC) -> list[GoldenPair]:
+    """Reads the golden frames of one precision and checks their digests; raises BundleError if they are damaged.
+
+    Args:
+        bundle: The open bundle.
+        precision: The precision.
+        io: Frame format of the graph that replays them: NV12 graphs have golden frames of their own.
+    """
     pairs = []
     for frame in bundle.manifest.golden:
-        if frame.precision is precision:
-            source, output = (_read_frame(path, bundle) for path in bundle.golden_files(frame))
+        if frame.precision is precision and (frame.io is FrameFormat.NV12) == (io is FrameFormat.NV12):
+            channels = bundle.manifest.card.channels
+            source_channels = 1 if frame.io is FrameFormat.NV12 else channels
+            source_path, output_path = bundle.golden_files(frame)
+            source = _read_frame(source_path, bundle, source_channels)
+            output = _read_frame(output_path, bundle, channels)
             pairs.append(GoldenPair(_name(frame), precision, source, output, frame.min_psnr_db, frame.controls))
     return pairs
 
@@ -93,8 +106,8 @@ def golden_patches(bundle: Bundle) -> list[Batch]:
     return [batch_from_frame(frame) for frame in frames.values()]
 
 
-def _read_frame(path: Path, bundle: Bundle) -> Uint8Frame:
-    frame, channels = frame_of(read_picture(path)), bundle.manifest.card.channels
+def _read_frame(path: Path, bundle: Bundle, channels: int) -> Uint8Frame:
+    frame = frame_of(read_picture(path))
     if frame.shape[2] != channels or frame.dtype != np.uint8:
         raise BundleError(
             f"the golden frame {path.name} has {count_of_channels(frame.shape[2])} of {8 * frame.itemsize} bits, but "
@@ -113,7 +126,7 @@ def _name(frame: GoldenFrame) -> str:
 
 def replay_golden(bundle: Bundle, variant: Variant, session: Session) -> SelfTest:
     """Runs every golden frame of the variant's precision in an open session."""
-    pairs = read_golden(bundle, variant.precision)
+    pairs = read_golden(bundle, variant.precision, session.spec.io)
     if not pairs:
         missing = f"the bundle has no golden frames for {variant.precision}; deploy again"
         reason = bundle.manifest.left_out.get(str(variant.precision), missing)
@@ -138,7 +151,7 @@ def _replayed(pairs: Sequence[GoldenPair], session: Session) -> list[Uint8Frame]
 
 def fidelity_db(bundle: Bundle, session: Session) -> tuple[float | None, int]:
     """8-bit PSNR of a session against the float reference on the fp32 golden frames, and the number of frames."""
-    pairs = read_golden(bundle, Precision.FP32)
+    pairs = read_golden(bundle, Precision.FP32, session.spec.io)
     if not pairs:
         return None, 0
     outputs = _replayed(pairs, session)

@@ -16,12 +16,12 @@ from sr_edge.bench.rows import BenchReport, Quality, Row
 from sr_edge.bundle import Bundle
 from sr_edge.calibration.selection.quality import best_known_db, cost_of_pictures_db
 from sr_edge.controls import Controls, control_values
-from sr_edge.errors import EngineError, FrameError
+from sr_edge.errors import EngineError, FrameError, UsageError
 from sr_edge.frames import Batch
 from sr_edge.runtimes import Machine
 from sr_edge.runtimes.session import Session
 from sr_edge.runtimes.variants import Variant
-from sr_edge.spec import Precision, StageProgress
+from sr_edge.spec import FrameFormat, Precision, StageProgress
 from sr_edge.upscaler import Upscaler
 
 
@@ -55,7 +55,7 @@ def bench_bundle(
 
     Raises:
         UsageError: the network has no such control, or does not accept its value; or a census without rounds was
-            asked for.
+            asked for, or quality with NV12 graphs.
         RuntimeUnavailable: a census was asked for, but none of the runtimes reports the time of each layer.
         BundleError: the bundle is damaged.
     """
@@ -64,9 +64,17 @@ def bench_bundle(
     environment = describe_environment()
     card, tile = bundle.manifest.card, bundle.manifest.tile
     control_values(card.controls, options.controls)
+    if pairs and options.io is FrameFormat.NV12:
+        raise UsageError(
+            "quality is measured on RGB pictures, which NV12 graphs do not take",
+            found=str(options.io),
+            wanted=(str(FrameFormat.FLOAT_NCHW), str(FrameFormat.UINT8_NHWC)),
+            remedy="measure it with another frame format",
+        )
     with open_variants(bundle, variants, options, progress) as opened:
         rows = [_tested(bundle, entry, environment.machine) for entry in opened]
-        rows = _with_costs(rows, opened, patches, card.scale, options.controls)
+        if options.io is not FrameFormat.NV12:  # the patches are RGB
+            rows = _with_costs(rows, opened, patches, card.scale, options.controls)
         rows, baseline = _scored(rows, opened, pairs, card.scale, options.controls, progress)
         if rounds:
             rows = with_latency(rows, opened, rounds, warm_up, options.controls, progress)

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 from sr_edge.errors import BundleError
+from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
 from sr_edge.spec import ActivationType, FrameFormat, Precision, take_names
 
 _MAX_NAME_BYTES = 240
@@ -69,10 +70,11 @@ class Artifact:
         float_precision: Precision of all operators that are not INT8.
         activation_type: Data type of INT8 activations; None for a float graph.
         io: Format of input and output.
-        shape: Shape of the input in NCHW order, also if `io` is NHWC.
+        shape: Shape of the RGB tile in NCHW order, whatever `io` is.
         sha256: Digest of the file.
         runtimes: Names of the runtimes that the file was made for, which prefer it; empty if it is for all of them.
         passes: Names of the passes that made the graph faster (`sr_edge.export.passes.speed_passes`), in order.
+        nv12_colour: Matrix and range of the frames of a graph with NV12 input; None for other formats.
     """
 
     file: str
@@ -85,10 +87,12 @@ class Artifact:
     sha256: str
     runtimes: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
+    nv12_colour: Nv12Colour | None = None
 
     def __post_init__(self) -> None:
         take_names(self, kind=ArtifactKind, precision=Precision, float_precision=Precision)
-        take_names(self, activation_type=ActivationType, io=FrameFormat)
+        take_names(self, activation_type=ActivationType, io=FrameFormat, nv12_colour=Nv12Colour)
+        require_nv12_colour(self.io, self.nv12_colour)
         require_inner_path(self.file)
         _require_digest(self.sha256, self.file)
 
@@ -165,6 +169,8 @@ class GoldenFrame:
         input_sha256: Digest of the tile.
         output_sha256: Digest of the output.
         controls: Values of the network's controls.
+        io: Frame format of the input. A packed NV12 tile (`sr_edge.nv12`) is stored as a gray picture; its output is
+            that for its RGB pixels.
     """
 
     input: str
@@ -174,9 +180,10 @@ class GoldenFrame:
     input_sha256: str
     output_sha256: str
     controls: Mapping[str, float] = field(default_factory=dict)
+    io: FrameFormat = FrameFormat.UINT8_NHWC
 
     def __post_init__(self) -> None:
-        take_names(self, precision=Precision)
+        take_names(self, precision=Precision, io=FrameFormat)
         for file, sha256 in ((self.input, self.input_sha256), (self.output, self.output_sha256)):
             require_inner_path(file)
             _require_digest(sha256, file)

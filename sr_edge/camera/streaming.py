@@ -25,6 +25,8 @@ from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.runtimes.session import Session
+from sr_edge.spec import FrameFormat
 from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
 
 Model = Bundle | Path | str | FrameUpscaler
@@ -143,7 +145,10 @@ def stream(
             with a session of the caller, which several streams may share fairly.
         policy: "latest", "block" or "drop-late MS"; None means latest for live sources and block for others.
         engine: runtime, precision and device, for example `EngineChoice("openvino", "int8")`; None takes what was
-            measured to be the best on this machine, see `open_frame_session`. Ignored if `model` is an upscaler.
+            measured to be the best on this machine, see `open_frame_session`. With `EngineChoice(nv12=True)`, the
+            8-bit 4:2:0 frames with the matrix and range of the bundle's NV12 graph run in that graph, which converts
+            them itself; why others do not is an event. `fallback` gets all frames as RGB. Ignored if `model` is an
+            upscaler.
         roi: the region (x, y, width, height) of each frame that is upscaled, or the same as text: "0,0,320,180".
         every: the model upscales every n-th frame, bicubic interpolation the others.
         fallback: "bicubic" or a model of the same scale, used while the model exceeds `max_latency_ms`.
@@ -156,6 +161,7 @@ def stream(
 
     Raises:
         UsageError: an argument is wrong.
+        PrecisionUnavailable: the bundle has no NV12 graph that can run here.
         StreamError: the source cannot be opened.
         FrameError: the folder of images cannot be read.
         BundleError: see `open_session`.
@@ -165,10 +171,14 @@ def stream(
     """
     event_log = EventLog(on_event)
     with ExitStack() as resources:
-        choice = EngineChoice.read(*astuple(engine or EngineChoice()))
-        load = partial(_open_model, resources=resources, choice=choice, reuse=ReuseOptions.parse(reuse))
-        upscaler_for = load(model, controls=controls)
-        fallback_for = None if fallback is None or fallback == "bicubic" else load(fallback, controls=None)
+        choice, parsed_reuse = EngineChoice.read(*astuple(engine or EngineChoice())), ReuseOptions.parse(reuse)
+        load = partial(_open_model, resources=resources, reuse=parsed_reuse, on_event=event_log.record)
+        upscaler_for = load(model, choice=choice, controls=controls)
+        fallback_for = (
+            None
+            if fallback is None or fallback == "bicubic"
+            else load(fallback, choice=replace(choice, nv12=False), controls=None)
+        )
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
         if isinstance(source, (str, Path)):
             source = open_source(str(source), replace(source_options or SourceOptions(), on_event=event_log.record))
@@ -196,6 +206,7 @@ def _open_model(
     choice: EngineChoice,
     controls: Controls | None,
     reuse: ReuseOptions,
+    on_event: Callable[[str], None],
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
 
@@ -204,6 +215,14 @@ def _open_model(
     if not isinstance(model, (Bundle, Path, str)):
         return lambda policy: model
     bundle = model if isinstance(model, Bundle) else resources.enter_context(open_model(model))
-    session = resources.enter_context(open_engine(bundle, choose_engine(bundle, choice)))
-    session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
-    return lambda policy: frame_upscaler_for(session, policy, controls, reuse)
+    engine = choose_engine(bundle, choice)
+
+    def warm(io: FrameFormat | None = None) -> Session:
+        session = resources.enter_context(open_engine(bundle, engine, io=io))
+        session.measure(runs=1, warm_up=0)  # in most runtimes the first tile is slow
+        return session
+
+    session, nv12_session = warm(), warm(FrameFormat.NV12) if choice.nv12 else None
+    return lambda policy: frame_upscaler_for(
+        session, policy, controls, reuse, nv12_session=nv12_session, on_event=on_event
+    )

@@ -14,6 +14,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from sr_edge.addresses import without_secrets
 from sr_edge.errors import UsageError
+from sr_edge.nv12.colour import DEFAULT_NV12_COLOUR, Nv12Colour
 from sr_edge.spec import FrameFormat, Precision
 
 
@@ -176,16 +177,42 @@ FloatPrecisionOption = Annotated[
 ]
 IoOption = Annotated[
     FrameFormat,
-    typer.Option(help="Format of the graph's input and output: float is NCHW in the range 0-1, uint8 is NHWC."),
+    typer.Option(
+        help="Format of the graph's input and output: float is NCHW in the range 0-1, uint8 is NHWC, nv12 is NV12 "
+        "input with uint8 NHWC output."
+    ),
+]
+Nv12ColourOption = Annotated[
+    Nv12Colour | None,
+    typer.Option(
+        "--nv12-colour",
+        help=f"Matrix and range of NV12 frames. Default: {DEFAULT_NV12_COLOUR}.",
+        show_default=False,
+    ),
 ]
 AnyIoOption = Annotated[
     FrameFormat | None,
     typer.Option(
         "--io",
-        help="Input and output format of the graph. Default: float if available, else uint8.",
+        help="Input and output format of the graph; nv12 is NV12 input with uint8 output. Default: float if available, "
+        "else uint8.",
         show_default=False,
     ),
 ]
+
+
+def chosen_nv12_colour(is_nv12: bool, colour: Nv12Colour | None) -> Nv12Colour | None:
+    """The colour of NV12 frames, if there are any; raises UsageError for a colour without them."""
+    if colour is not None and not is_nv12:
+        raise UsageError(
+            "--nv12-colour is the matrix and range of NV12 frames, which were not requested",
+            found=str(colour),
+            wanted="--io nv12",
+            remedy="add --io nv12, or leave --nv12-colour out",
+        )
+    return (colour or DEFAULT_NV12_COLOUR) if is_nv12 else None
+
+
 DeviceOption = Annotated[
     str | None,
     typer.Option(

@@ -21,8 +21,10 @@ from sr_edge.frames import Uint8Frame, frame_from_batch
 from sr_edge.image_files import write_picture
 from sr_edge.models import LoadedModel
 from sr_edge.models.reference import reference_frame
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.nv12.frames import nv12_tile_from_rgb, rgb_from_nv12_tile
 from sr_edge.runtimes import SessionRequest, open_request, supports
-from sr_edge.spec import ActivationType, ModelCard, Precision, StageProgress
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, StageProgress
 
 GOLDEN_FRAMES = 3
 GOLDEN_SEED = 1
@@ -68,11 +70,10 @@ def write_golden_frames(
     batches = calibration_patches(
         images, plan.tile, count=GOLDEN_FRAMES, seed=GOLDEN_SEED, channels=card.channels, warn=ignore_warning
     )
-    frames = [cast(Uint8Frame, frame_from_batch(batch)) for batch in batches]
-    files = [_write_png(staging, f"golden/input{index}.png", frame) for index, frame in enumerate(frames)]
+    inputs = _write_inputs([cast(Uint8Frame, frame_from_batch(batch)) for batch in batches], plan.nv12_colour, staging)
     settings = _golden_settings(card)
-    runs = [(frame, setting) for setting in settings for frame in frames]
-    sources = [(file, setting) for setting in settings for file in files]
+    runs = [(source.frame, setting) for setting in settings for source in inputs]
+    sources = [(source, setting) for setting in settings for source in inputs]
     progress("golden frames", 0, 2)
     outputs = {Precision.FP32: [reference_frame(model, frame, setting) for frame, setting in runs]}
     progress("golden frames", 1, 2)
@@ -87,19 +88,44 @@ def write_golden_frames(
     }
     entries = tuple(
         GoldenFrame(
-            source,
+            source.file,
             output,
             precision,
             GOLDEN_MIN_PSNR_DB[precision],
-            sha256_of(staging / source),
+            sha256_of(staging / source.file),
             sha256_of(staging / output),
             setting,
+            source.io,
         )
         for precision in precisions
         if not (precision is Precision.BF16 and bf16_failure)
         for (source, setting), output in zip(sources, written.get(precision, written[Precision.FP32]), strict=True)
     )
     return GoldenSet(entries, bf16_failure)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An input that was written, and the RGB frame that the network gets from it."""
+
+    file: str
+    io: FrameFormat
+    frame: Uint8Frame
+
+
+def _write_inputs(frames: Sequence[Uint8Frame], nv12_colour: Nv12Colour | None, staging: Path) -> list[_Input]:
+    """Writes the frames and, for a bundle with NV12 graphs, the same as packed NV12 tiles."""
+    inputs = [
+        _Input(_write_png(staging, f"golden/input{index}.png", frame), FrameFormat.UINT8_NHWC, frame)
+        for index, frame in enumerate(frames)
+    ]
+    if nv12_colour is None:
+        return inputs
+    for index, frame in enumerate(frames):
+        packed = nv12_tile_from_rgb(frame, nv12_colour)
+        file = _write_png(staging, f"golden/nv12-{index}.png", packed)
+        inputs.append(_Input(file, FrameFormat.NV12, rgb_from_nv12_tile(packed, nv12_colour)))
+    return inputs
 
 
 def _bf16_failure(

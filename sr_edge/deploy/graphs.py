@@ -20,10 +20,11 @@ from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError, NotDeployable, NothingToQuantize
 from sr_edge.export import ExportReport, accelerate_onnx, derive_onnx, export_best_form, require_deployable
 from sr_edge.export.checks.targets import readers_of
-from sr_edge.export.derived import take_uint8_frames
+from sr_edge.export.derived import take_frames
 from sr_edge.export.passes.speed_passes import passes_for_all_targets
 from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import supports
 from sr_edge.spec import ActivationType, FrameFormat, Precision, StageProgress
 
@@ -43,6 +44,7 @@ class GraphFile:
     activation_type: ActivationType | None = None
     runtimes: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
+    nv12_colour: Nv12Colour | None = None
 
 
 FLOAT_GRAPHS = (
@@ -69,11 +71,39 @@ INT8_GRAPHS = (
 )
 
 
-def graph_files(precisions: Sequence[Precision], half_precision: bool) -> tuple[GraphFile, ...]:
-    """The files of a bundle of these precisions; INT8 with float layers in fp16 only with `half_precision`."""
+def with_frames(graph: GraphFile, nv12_colour: Nv12Colour | None = None) -> tuple[GraphFile, ...]:
+    """The graphs of a float graph for uint8 frames and, if they have a colour, for NV12 frames."""
+    formats = (FrameFormat.UINT8_NHWC,) if nv12_colour is None else (FrameFormat.UINT8_NHWC, FrameFormat.NV12)
+    return tuple(
+        replace(
+            graph,
+            file=graph.file.replace(".onnx", f".{io}.onnx"),
+            io=io,
+            nv12_colour=nv12_colour if io is FrameFormat.NV12 else None,
+        )
+        for io in formats
+    )
+
+
+def _with_nv12(graphs: Sequence[GraphFile], nv12_colour: Nv12Colour | None) -> tuple[GraphFile, ...]:
+    """The graphs of a bundle and, if NV12 frames have a colour, those for them beside those for uint8 frames."""
+    float_graphs = [graph for graph in graphs if graph.io is FrameFormat.FLOAT_NCHW]
+    return (*graphs, *(made for graph in float_graphs for made in with_frames(graph, nv12_colour)[1:]))
+
+
+def graph_files(
+    precisions: Sequence[Precision], half_precision: bool, nv12_colour: Nv12Colour | None = None
+) -> tuple[GraphFile, ...]:
+    """The files of a bundle of these precisions; INT8 with float layers in fp16 only with `half_precision`.
+
+    Args:
+        precisions: The precisions.
+        half_precision: Whether float layers of INT8 graphs may be in fp16.
+        nv12_colour: Matrix and range of NV12 frames; None for a bundle without graphs for them.
+    """
     return tuple(
         graph
-        for graph in (*FLOAT_GRAPHS, *INT8_GRAPHS)
+        for graph in _with_nv12((*FLOAT_GRAPHS, *INT8_GRAPHS), nv12_colour)
         if graph.precision in precisions
         and (half_precision or graph.float_precision in (graph.precision, Precision.FP32))
     )
@@ -134,7 +164,10 @@ def export_float_graphs(
         NotDeployable: A graph is not static, or a target of the plan refuses it.
         ExportError: The outputs of the fp32 graph differ from those of the network.
     """
-    first, *others = [graph for graph in FLOAT_GRAPHS if _is_exported(graph, plan.precisions)]
+    graphs = _with_nv12(FLOAT_GRAPHS, plan.nv12_colour)
+    wanted = [graph for graph in graphs if _is_exported(graph, plan.precisions)]
+    # Those in fp16 come last: where they fail, all others are written.
+    first, *others = sorted(wanted, key=lambda graph: graph.precision is Precision.FP16)
     compared, total = patches[:PARITY_PATCHES], 1 + len(others)
     progress("exporting", 0, total)
     plain = export_best_form(
@@ -151,6 +184,7 @@ def export_float_graphs(
                 same_precision,
                 staging / graph.file,
                 io=graph.io,
+                nv12_colour=graph.nv12_colour,
                 precision=graph.precision,
                 without_passes=plain if base.passes != plain.passes else None,
                 targets=plan.targets,
@@ -197,15 +231,15 @@ def export_int8_graphs(
     source = staging / FLOAT_GRAPHS[0].file
     report = _calibration_report(source, plan, patches, held_out, staging / CACHE_FILE, progress)
     write_cache(staging / CACHE_FILE, report.calibration)
-    graphs = graph_files([Precision.INT8], half_precision)
+    graphs = graph_files([Precision.INT8], half_precision, plan.nv12_colour)
     for index, graph in enumerate(graphs):
         progress("quantizing", index, len(graphs))
         file = staging / graph.file
         quantize_onnx(
             source, report.calibration, file, graph.activation_type or ActivationType.INT8, graph.float_precision
         )
-        if graph.io is FrameFormat.UINT8_NHWC:
-            take_uint8_frames(file)
+        if graph.io is not FrameFormat.FLOAT_NCHW:
+            take_frames(file, graph.io, graph.nv12_colour)
         if plan.targets:  # rules for all targets were checked on the float graph
             require_deployable(file, plan.targets, static=False, intended=readers_of(graph.activation_type))
     progress("quantizing", len(graphs), len(graphs))

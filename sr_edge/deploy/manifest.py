@@ -94,6 +94,7 @@ def artifact_of(graph: GraphFile, shape: tuple[int, int, int, int], staging: Pat
         sha256_of(staging / graph.file),
         graph.runtimes,
         graph.passes,
+        graph.nv12_colour,
     )
 
 

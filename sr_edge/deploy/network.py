@@ -21,7 +21,7 @@ from sr_edge.deploy.golden import GOLDEN_SEED, write_golden_frames
 from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8_graphs, graph_files
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
 from sr_edge.deploy.pass_choice import choose_passes
-from sr_edge.deploy.plan import DeployPlan, require_fitting_tile
+from sr_edge.deploy.plan import DeployPlan, require_fitting_nv12, require_fitting_tile
 from sr_edge.deploy.reuse_table import with_reuse_table
 from sr_edge.errors import (
     BundleError,
@@ -126,6 +126,7 @@ def deploy_network(
     """
     require_output(out)
     require_fitting_tile(plan.tile, model.card)
+    require_fitting_nv12(plan, model.card)
     pairs = pair_files(plan.hr, model.card.scale, plan.lr) if plan.hr else []
     calibration_images = images or PICTURES
     warnings: list[str] = []
@@ -169,7 +170,7 @@ def _build(
     precisions = [precision for precision in plan.precisions if precision not in left_out]
     shared = tuple(
         replace(graph, passes=floats.fp16_passes if graph.precision is Precision.FP16 else floats.passes)
-        for graph in graph_files(precisions, floats.half_precision_for_int8)
+        for graph in graph_files(precisions, floats.half_precision_for_int8, plan.nv12_colour)
     )
     chosen = choose_passes(model, plan, floats, shared, patches, staging, progress)
     graphs = (*shared, *chosen.graphs)

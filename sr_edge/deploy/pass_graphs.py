@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sr_edge.controls import control_values
-from sr_edge.deploy.graphs import FLOAT_GRAPHS, FloatExports, GraphFile
+from sr_edge.deploy.graphs import FLOAT_GRAPHS, FloatExports, GraphFile, with_frames
 from sr_edge.deploy.pass_timing import Candidates, Passes
 from sr_edge.deploy.plan import DeployPlan
 from sr_edge.errors import ExportError
 from sr_edge.export import accelerate_onnx, derive_onnx, graph_digest, read_metadata, require_deployable
 from sr_edge.export.checks.parity import difference
 from sr_edge.export.checks.targets import readers_of
-from sr_edge.export.derived import take_uint8_frames
+from sr_edge.export.derived import take_frames
 from sr_edge.export.export import save_model
 from sr_edge.export.graph.inputs import Tensor, feed_of
 from sr_edge.export.graph.onnxruntime_run import open_onnxruntime, run_session
@@ -24,7 +24,6 @@ from sr_edge.export.passes.speed_passes import Gain, SpeedPass, apply_passes
 from sr_edge.frames import Batch
 from sr_edge.models import LoadedModel
 from sr_edge.printable import one_line
-from sr_edge.spec import FrameFormat
 
 AGREEMENT_DB = 45.0
 """The smallest PSNR of an INT8 graph after passes relative to the one before; rounding errors stay well above it."""
@@ -133,7 +132,10 @@ def write_float_graphs(
     Raises:
         ExportError: The graph with these passes fails a check.
     """
-    floats, frames = (_for_runtimes(graph, runtimes, passes) for graph in FLOAT_GRAPHS[:2])
+    floats, *frames = (
+        _for_runtimes(graph, runtimes, passes)
+        for graph in (FLOAT_GRAPHS[0], *with_frames(FLOAT_GRAPHS[0], plan.nv12_colour))
+    )
     base = exports.reports[0] if passes else exports.plain
     sequence, file = candidates.sequence(passes), staging / floats.file
     report = accelerate_onnx(base, model, file, sequence, targets=plan.targets, patches=patches)
@@ -141,8 +143,16 @@ def write_float_graphs(
     if set(applied) != set(passes):
         reasons = [remark for remark in report.remarks if remark not in base.remarks]
         raise ExportError("; ".join(reasons) or "another graph was made", found=applied, wanted=passes)
-    derive_onnx(report, staging / frames.file, io=frames.io, targets=plan.targets, patches=patches)
-    return floats, frames
+    for graph in frames:
+        derive_onnx(
+            report,
+            staging / graph.file,
+            io=graph.io,
+            nv12_colour=graph.nv12_colour,
+            targets=plan.targets,
+            patches=patches,
+        )
+    return floats, *frames
 
 
 def write_int8_graphs(
@@ -170,16 +180,14 @@ def write_int8_graphs(
     """
     _require_equal_output(staging / shared.file, made, patches)
     require_deployable(made, plan.targets, static=False, intended=readers_of(shared.activation_type))
-    floats = _for_runtimes(shared, runtimes, passes)
-    frames = _for_runtimes(_with_uint8_frames(shared), runtimes, passes)
-    for graph in (floats, frames):
+    floats, *frames = (
+        _for_runtimes(graph, runtimes, passes) for graph in (shared, *with_frames(shared, plan.nv12_colour))
+    )
+    save_model(read_onnx(made), staging / floats.file)
+    for graph in frames:
         save_model(read_onnx(made), staging / graph.file)
-    take_uint8_frames(staging / frames.file)
-    return floats, frames
-
-
-def _with_uint8_frames(graph: GraphFile) -> GraphFile:
-    return replace(graph, file=graph.file.replace(".onnx", ".uint8.onnx"), io=FrameFormat.UINT8_NHWC)
+        take_frames(staging / graph.file, graph.io, graph.nv12_colour)
+    return floats, *frames
 
 
 def _for_runtimes(graph: GraphFile, runtimes: tuple[str, ...], passes: Passes) -> GraphFile:

@@ -16,10 +16,11 @@ from sr_edge.export.export import DYNAMIC_TILE_PX, ExportReport, finish, require
 from sr_edge.export.graph.metadata import read_metadata, write_metadata
 from sr_edge.export.graph.patches import Patch, check_patches
 from sr_edge.export.graph.view import read_onnx
+from sr_edge.export.passes.nv12_io import wrap_frames
 from sr_edge.export.passes.speed_passes import SpeedPass
-from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.export.proof import StepCallback, VerifiedGraph, with_speed_passes
 from sr_edge.models import LoadedModel
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.spec import FrameFormat, Precision, TileSpec, member_of
 
 
@@ -28,6 +29,7 @@ def derive_onnx(
     path: Path,
     *,
     io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+    nv12_colour: Nv12Colour | str | None = None,
     precision: Precision | str = Precision.FP32,
     without_passes: ExportReport | None = None,
     targets: Sequence[str] = (),
@@ -48,6 +50,7 @@ def derive_onnx(
         ExportError: the file is missing or has changed, or a check failed; nothing is written.
     """
     io = member_of(FrameFormat, io, "frame format")
+    colour = None if nv12_colour is None else member_of(Nv12Colour, nv12_colour, "colour of NV12 frames")
     precision = member_of(Precision, precision, "precision")
     source = base.metadata
     require_writable(precision)
@@ -60,7 +63,7 @@ def derive_onnx(
         )
     graph = _graph_of(base)
     compared = check_patches(source.tile or TileSpec(DYNAMIC_TILE_PX, DYNAMIC_TILE_PX), patches, source.card.channels)
-    metadata = dataclasses.replace(source, precision=precision, io=io)
+    metadata = dataclasses.replace(source, precision=precision, io=io, nv12_colour=colour)
     plain = None if without_passes is None else _verified(without_passes, _graph_of(without_passes))
     verified = dataclasses.replace(_verified(base, graph), without_passes=plain)
     return finish(verified, metadata, path, compared, progress, require_known_targets(targets))
@@ -125,14 +128,14 @@ def _graph_of(base: ExportReport) -> onnx.ModelProto:
     return graph
 
 
-def take_uint8_frames(path: Path) -> None:
-    """Rewrites an ONNX file with float input and output so that it takes and returns uint8 NHWC images.
+def take_frames(path: Path, io: FrameFormat, nv12_colour: Nv12Colour | None = None) -> None:
+    """Rewrites an ONNX file with float input and output so that it takes frames of another format.
 
     Works for graphs of any precision.
 
     Raises:
-        ExportError: the graph does not take float frames, or the file cannot be written.
+        ExportError, UsageError, TileError: as `wrap_frames`, or the file cannot be written.
     """
-    graph = wrap_uint8(onnx.load(path)).model
-    write_metadata(graph, dataclasses.replace(read_metadata(graph), io=FrameFormat.UINT8_NHWC))
+    graph = wrap_frames(onnx.load(path), io, nv12_colour)
+    write_metadata(graph, dataclasses.replace(read_metadata(graph), io=io, nv12_colour=nv12_colour))
     save_model(graph, path)

@@ -28,9 +28,9 @@ from sr_edge.export.checks.targets import require_known_targets
 from sr_edge.export.graph.file_network import FileNetwork
 from sr_edge.export.graph.metadata import Form, GraphMetadata, write_metadata
 from sr_edge.export.graph.patches import CheckPatch, Patch, PatchKind, check_patches
+from sr_edge.export.passes.nv12_io import wrap_frames
 from sr_edge.export.passes.speed_passes import SpeedPass, passes_for_all_targets
 from sr_edge.export.passes.tracing import trace
-from sr_edge.export.passes.uint8_io import wrap_uint8
 from sr_edge.export.proof import (
     StepCallback,
     VerifiedGraph,
@@ -43,6 +43,8 @@ from sr_edge.export.proof import (
 from sr_edge.export.twins.registry import forms_of, to_static
 from sr_edge.files.whole_file import require_output_file, whole_file
 from sr_edge.models import LoadedModel
+from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
+from sr_edge.nv12.frames import require_nv12_tile
 from sr_edge.printable import one_line
 from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec, member_of
 
@@ -100,6 +102,7 @@ def export_onnx(
     *,
     form: Form | str = Form.STATIC,
     io: FrameFormat | str = FrameFormat.FLOAT_NCHW,
+    nv12_colour: Nv12Colour | str | None = None,
     precision: Precision | str = Precision.FP32,
     dynamic: bool = False,
     passes: Sequence[SpeedPass] | None = None,
@@ -120,7 +123,8 @@ def export_onnx(
         path: the .onnx file to write.
         form: the static form, or the PyTorch network as it is written (for comparison). The network of an ONNX file is
             exported as `Form.IMPORTED`, which needs no choice.
-        io: float32 NCHW in [0, 1], or uint8 NHWC with the conversion inside the graph.
+        io: float32 NCHW in [0, 1], uint8 NHWC with the conversion inside the graph, or NV12 input with uint8 output.
+        nv12_colour: matrix and range of NV12 frames, which they need.
         precision: FP32, or FP16 with explicit casts and fp32 islands; calibration writes INT8.
         dynamic: dynamic height and width, for networks that allow it.
         passes: the passes that make the graph faster; None applies those that are a gain on every target, and none to a
@@ -132,17 +136,22 @@ def export_onnx(
 
     Raises:
         UsageError: `path` cannot be written, export does not write the precision, a target is unknown, a patch is not
-            of the tile's size, an option for tracing is given for an ONNX file, or passes for a dynamic graph.
-        TileError: the tile does not fit the network.
+            of the tile's size, an option for tracing is given for an ONNX file, or passes for a dynamic graph; or NV12
+            frames without a colour, or for a network that does not take RGB.
+        TileError: the tile does not fit the network, or it is odd and frames are NV12.
         NotStatic: the static form was wanted and the network has none; its traced form may be exportable.
         ExportError: the network cannot be expressed in ONNX, or a check failed; nothing is written.
     """
     tile = TileSpec.of(tile)
     form = member_of(Form, form, "form")
     io = member_of(FrameFormat, io, "frame format")
+    colour = None if nv12_colour is None else member_of(Nv12Colour, nv12_colour, "colour of NV12 frames")
     precision = member_of(Precision, precision, "precision")
     require_output_file(path)
     require_writable(precision)
+    require_nv12_colour(io, colour)
+    if io is FrameFormat.NV12:
+        require_nv12_tile(None if dynamic else tile, model.card.channels)
     _require_usable(model, tile, patches)
     targets = require_known_targets(targets)
     compared = check_patches(tile, patches, model.card.channels)
@@ -160,7 +169,9 @@ def export_onnx(
     verified = dataclasses.replace(verified, remarks=(*filter(None, [resemblance]), *verified.remarks))
     card = dataclasses.replace(model.card, static=not dynamic, forms=forms)
     torch_version = "" if form is Form.IMPORTED else torch.__version__
-    metadata = GraphMetadata(card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch_version)
+    metadata = GraphMetadata(
+        card, form, precision, io, None if dynamic else tile, version(DISTRIBUTION), torch_version, colour
+    )
     return finish(verified, metadata, path, compared, progress, targets)
 
 
@@ -325,8 +336,7 @@ def finish(
     if metadata.precision is Precision.FP16 and verified.float16 is None:
         verified = convert_and_verify_fp16(verified, patches, metadata.card.controls, progress)
     graph = verified.graph
-    if metadata.io is FrameFormat.UINT8_NHWC:
-        graph = wrap_uint8(graph).model
+    graph = wrap_frames(graph, metadata.io, metadata.nv12_colour)
     warnings = require_portable(graph, metadata.form, metadata.tile is None, targets)
     progress("writing")
     write_metadata(graph, metadata)

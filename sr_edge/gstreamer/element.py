@@ -106,6 +106,12 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         nick="Reuse memory",
         blurb="Memory for the tiles that are kept for reuse; if the tiles of one frame need more, none are reused",
     )
+    nv12 = GObject.Property(
+        type=bool,
+        default=False,
+        nick="NV12",
+        blurb="Convert NV12 and I420 frames in the graph of a bundle that was deployed with --io nv12",
+    )
     policy = GObject.Property(
         type=str,
         default="",
@@ -210,6 +216,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
             self.threads,
             self.reuse,
             self.reuse_memory,
+            self.nv12,
         )
 
     def own_rate(self) -> Fraction | None:
@@ -226,6 +233,9 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def on_engine(self, text: str) -> None:
         self._engine = text
+
+    def on_event(self, text: str) -> None:
+        self._post(Gst.MessageType.WARNING, text)
 
     def on_caps(self, processing_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms

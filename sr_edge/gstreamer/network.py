@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.spec import FrameFormat, OnEvent
 from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, EXACT, OFF, ReuseOptions, parse_memory
 
 _WARM_UP_RUNS = 2
@@ -31,6 +33,7 @@ class NetworkSettings:
     threads: int = 0
     reuse: str = ""
     reuse_memory: str = ""
+    nv12: bool = False
 
 
 class GstUpscaler:
@@ -43,11 +46,16 @@ class GstUpscaler:
         obstacle: Why no tiles are reused; empty if they are, or reuse is off.
     """
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    def __init__(self, settings: NetworkSettings, on_event: OnEvent = ignore_event) -> None:
         """Opens the bundle or ONNX file in its runtime.
+
+        Args:
+            settings: The properties of the element.
+            on_event: Called with the reason why frames do not run in the NV12 graph.
 
         Raises:
             UsageError: No model is set, or the runtime or precision is unknown.
+            PrecisionUnavailable: `nv12` is set, and the bundle has no NV12 graph that can run here.
             BundleError, ExportError, EngineError, RuntimeUnavailable: As raised by `open_model` and `open_engine`.
         """
         if not settings.model:
@@ -69,8 +77,15 @@ class GstUpscaler:
             bundle = resources.enter_context(open_model(Path(settings.model).expanduser()))
             self.engine = choose_engine(bundle, choice)
             self._session = resources.enter_context(open_engine(bundle, self.engine))
+            self._nv12_session = (
+                resources.enter_context(open_engine(bundle, self.engine, io=FrameFormat.NV12))
+                if settings.nv12
+                else None
+            )
             self._resources = resources.pop_all()
-        self._frame_upscaler = NetworkFrameUpscaler(self._session, reuse=reuse)
+        self._frame_upscaler = NetworkFrameUpscaler(
+            self._session, reuse=reuse, nv12_session=self._nv12_session, on_event=on_event
+        )
         self.tiles = self.reused_tiles = 0
         self.obstacle = ""
 
@@ -109,7 +124,7 @@ class GstUpscaler:
             np.zeros(plane.shape(layout.height, layout.width), layout.format.dtype) for plane in layout.format.layout
         )
         frame = VideoFrame(planes, layout.format, layout.colour)
-        computing = NetworkFrameUpscaler(self._session, reuse=OFF)
+        computing = NetworkFrameUpscaler(self._session, reuse=OFF, nv12_session=self._nv12_session)
         for _ in range(_WARM_UP_RUNS):
             started_s = time.perf_counter()
             _upscaled(frame, computing)

@@ -38,6 +38,10 @@ class TransformCallbacks(Protocol):
         """Called with the engine that was opened, and why it is this one."""
         ...
 
+    def on_event(self, text: str) -> None:
+        """Called with what a person should know about how frames are processed; posts it on the bus as a warning."""
+        ...
+
     def fail(self, error: Exception) -> None:
         """Posts the error on the bus, which ends the pipeline."""
         ...
@@ -89,7 +93,7 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
             from sr_edge.gstreamer.network import GstUpscaler
 
             self._rate, self._frames = self._callbacks.own_rate(), 0
-            self._network = GstUpscaler(self._callbacks.network_settings())
+            self._network = GstUpscaler(self._callbacks.network_settings(), self._callbacks.on_event)
             self._scale = self._network.scale
             self._callbacks.on_engine(str(self._network.engine))
         except KeyboardInterrupt:

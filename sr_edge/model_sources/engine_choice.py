@@ -35,6 +35,7 @@ class EngineChoice:
         device: Device of the runtime.
         threads: Number of threads on the CPU.
         slots: Number of tiles that may be in flight.
+        nv12: Whether a stream also opens the graph that takes NV12 frames; nothing else reads it.
     """
 
     runtime: str | None = None
@@ -43,6 +44,7 @@ class EngineChoice:
     device: str | None = None
     threads: int | None = None
     slots: int | None = None
+    nv12: bool = False
 
     def __post_init__(self) -> None:
         take_names(self, precision=Precision, float_precision=Precision)
@@ -56,6 +58,7 @@ class EngineChoice:
         device: str | None = None,
         threads: int | None = None,
         slots: int | None = None,
+        nv12: bool = False,
     ) -> EngineChoice:
         """The choice that names make, in which "auto" or an empty text is the same as None.
 
@@ -73,6 +76,7 @@ class EngineChoice:
             device,
             threads,
             slots,
+            nv12,
         )
         if choice.precision is not None:
             _require_effect(choice.precision, choice.float_precision)

@@ -46,7 +46,8 @@ def open_session(
             "auto" chooses. This, `float_precision` and `io` may be given by their names, for example "int8".
         device: device of the runtime, for example "cpu" or "cuda:1"; None takes the default of the runtime.
         float_precision: precision of the other operators of an INT8 network; None is fp32.
-        io: frame format of the graph; None prefers float frames. `run` accepts both formats in any case.
+        io: frame format of the graph; None prefers float frames. `run` accepts float and uint8 frames in any case,
+            except for "nv12": that graph accepts packed NV12 tiles only.
         threads: number of threads on the CPU; None leaves it to the runtime.
         slots: number of tiles that may be in flight; see `SessionRequest`.
         allow_other_precision: open the session even if the graph runs in another precision; `spec.ran` has it.
@@ -91,14 +92,19 @@ def open_frame_session(
         return _open_frames(bundle, _logged(bundle, choice), options, resources)
 
 
-def open_engine(bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None) -> Session:
+def open_engine(
+    bundle: Bundle, engine: ChosenEngine, options: Mapping[str, str] | None = None, io: FrameFormat | str | None = None
+) -> Session:
     """Opens an engine of `choose_engine` for frames, as `open_frame_session` does, whose errors it raises.
 
     Args:
         bundle: an open bundle, which has to stay open as long as the session.
         engine: what `choose_engine` chose for it.
         options: settings of the runtime, by its own names.
+        io: frame format of the only graph to open; None opens those for frames of 8 bits and of more.
     """
+    if io is not None:
+        return _open_graph(bundle, engine, member_of(FrameFormat, io, "frame format"), False, options)
     with ExitStack() as resources:
         return _open_frames(bundle, engine, options, resources)
 

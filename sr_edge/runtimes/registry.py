@@ -273,6 +273,7 @@ def request_from_bundle(
         allow_other_precision=allow_other_precision,
         architecture=manifest.architecture,
         options=options,
+        nv12_colour=artifact.nv12_colour,
     )
 
 

@@ -12,6 +12,7 @@ from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.spec import (
     CHANNEL_NAMES,
@@ -45,6 +46,7 @@ class SessionRequest:
         allow_other_precision: open the session even if the graph runs in another precision.
         architecture: name of the network that the weights belong to. If empty, the name in the model card is used.
         options: runtime-specific options, with the names that the runtime uses.
+        nv12_colour: matrix and range of NV12 frames; None for other formats.
     """
 
     artifact: Path
@@ -60,10 +62,13 @@ class SessionRequest:
     allow_other_precision: bool = False
     architecture: str = ""
     options: Mapping[str, str] | None = None
+    nv12_colour: Nv12Colour | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tile", TileSpec.of(self.tile))
         take_names(self, precision=Precision, float_precision=Precision, activation_type=ActivationType, io=FrameFormat)
+        take_names(self, nv12_colour=Nv12Colour)
+        require_nv12_colour(self.io, self.nv12_colour)
         for name, value in (("threads", self.threads), ("slots", self.slots)):
             if value is not None and value < 1:
                 raise UsageError(
@@ -111,6 +116,7 @@ class SessionSpec:
         channels: number of channels of input and output, from the card: 1 (luma), 3 (RGB) or 4 (RGB with alpha).
         has_uint8_graph: whether uint8 frames run in a graph of their own, without conversion to float on the host.
         reuse_table: what it costs to reuse the results of changed tiles, from the card; None if it was not measured.
+        nv12_colour: matrix and range of the frames of a graph that takes packed NV12 tiles; None for other graphs.
     """
 
     runtime: str
@@ -132,6 +138,7 @@ class SessionSpec:
     channels: int = RGB
     has_uint8_graph: bool = False
     reuse_table: ReuseTable | None = None
+    nv12_colour: Nv12Colour | None = None
 
     def __str__(self) -> str:
         """What runs where: "openvino on cpu: int8+bf16, x2, tile 96x96"."""
@@ -219,11 +226,13 @@ class Session(Protocol):
 
         Args:
             frames: float32 (1, channels, height, width) in [0, 1], or uint8 (height, width, channels), of the session's
-                tile and with the channels of the network (`spec.channels`). `sr_edge.Upscaler` converts pictures.
+                tile and with the channels of the network (`spec.channels`). `sr_edge.Upscaler` converts pictures. A
+                graph of NV12 frames takes only packed tiles, as `sr_edge.nv12.Nv12Frame.cut` makes them.
             controls: values of the network's named scalars (`spec.controls`); the others have their defaults.
 
         Returns:
-            A new array of the same layout and type as `frames`, `scale` times as large.
+            A new array of the same layout and type as `frames`, `scale` times as large; for NV12 tiles uint8
+            (height, width, 3).
 
         Raises:
             TileError: the shape is not that of the session's tile.

@@ -59,7 +59,7 @@ def choose_artifact(
     artifacts: Sequence[Artifact], precision: Precision, float_precision: Precision, io: FrameFormat | None
 ) -> Artifact | None:
     """Selects the weights, which serve every float precision; uint8 frames are converted on the host."""
-    if precision is Precision.INT8 or io is FrameFormat.UINT8_NHWC:
+    if precision is Precision.INT8 or io not in (None, FrameFormat.FLOAT_NCHW):
         return None
     return first_fitting(artifacts, ArtifactKind.WEIGHTS, Precision.FP32, runtime=NAME)
 

@@ -9,11 +9,12 @@ from sr_edge.lazy_face import lazy_face
 if TYPE_CHECKING:
     from sr_edge.upscaler.files import FileResult, Outcome, upscale_file, upscale_folder
     from sr_edge.upscaler.reuse_options import ReuseOptions
-    from sr_edge.upscaler.upscaler import OnTile, Upscaler
+    from sr_edge.upscaler.tiled_session import OnTile
+    from sr_edge.upscaler.upscaler import Upscaler
 
 _HOMES = {
     "FileResult": "sr_edge.upscaler.files",
-    "OnTile": "sr_edge.upscaler.upscaler",
+    "OnTile": "sr_edge.upscaler.tiled_session",
     "Outcome": "sr_edge.upscaler.files",
     "ReuseOptions": "sr_edge.upscaler.reuse_options",
     "Upscaler": "sr_edge.upscaler.upscaler",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sr_edge.errors import FrameError, SrEdgeError, UsageError
 from sr_edge.image_files import list_pictures, read_picture, require_format_supports, result_names, write_picture
-from sr_edge.upscaler.upscaler import OnTile, Upscaler
+from sr_edge.upscaler.tiled_session import OnTile
+from sr_edge.upscaler.upscaler import Upscaler
 
 
 class Outcome(str, Enum):

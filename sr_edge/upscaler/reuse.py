@@ -11,6 +11,7 @@ adds up until it counts (docs/adr/0027).
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sr_edge.frames import Region
+from sr_edge.nv12.frames import Nv12Frame, TiledSamples, nv12_shape
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.tiling import Samples, TilePlan, cut_tile
 from sr_edge.upscaler.reuse_bound import ReuseBound, reuse_bound
@@ -87,7 +89,7 @@ class TiledFrame:
     """A frame and the tiles that it is cut into.
 
     Attributes:
-        samples: The frame (height, width, channels) as the tiles are cut from it, whole.
+        samples: The frame (height, width, channels) or NV12 frame as the tiles are cut from it, whole.
         plan: The tiles of the frame, or of the window.
         window: The part of the frame that is upscaled; None for all of it.
         scale: Magnification of the network.
@@ -95,7 +97,7 @@ class TiledFrame:
         time_s: Time of the frame, by which kept results are refreshed.
     """
 
-    samples: Samples
+    samples: TiledSamples
     plan: TilePlan
     window: Region | None = None
     scale: int = 1
@@ -105,10 +107,10 @@ class TiledFrame:
     @property
     def tile_bytes(self) -> int:
         """Memory of a tile and its result."""
-        samples: int = (
-            self.plan.tile.height * self.plan.tile.width * self.samples.shape[2] * (1 + self.scale * self.scale)
-        )
-        return samples * self.samples.dtype.itemsize
+        tile = self.plan.tile
+        pixels: int = tile.height * tile.width * self.samples.shape[2]
+        source = math.prod(nv12_shape(tile)) if isinstance(self.samples, Nv12Frame) else pixels
+        return (source + pixels * self.scale * self.scale) * self.samples.dtype.itemsize
 
     @property
     def needed_bytes(self) -> int:
@@ -118,7 +120,8 @@ class TiledFrame:
     @property
     def places(self) -> tuple[Place, ...]:
         """The place of each tile, in the order of the plan."""
-        frame = (self.samples.shape, self.samples.dtype.str, self.alpha_pass[0])
+        is_nv12 = isinstance(self.samples, Nv12Frame)
+        frame = (self.samples.shape, self.samples.dtype.str, is_nv12, self.alpha_pass[0])
         top, left = self._origin
         return tuple((frame, row.start + top, column.start + left) for row, column in self.plan.places())
 
@@ -192,7 +195,7 @@ class TileReuse:
             self._needed_bytes = tiled.needed_bytes
         return FrameTiles(self, submit, result, tiled, tiled.needed_bytes <= self._most_bytes)
 
-    def count_changed(self, frame_hwc: Samples, plan: TilePlan, time_s: float = 0.0) -> int:
+    def count_changed(self, frame_hwc: TiledSamples, plan: TilePlan, time_s: float = 0.0) -> int:
         """The number of tiles of a frame that would be computed at a time."""
         tiles = (cut_tile(frame_hwc, plan.tile, row, column) for row, column in plan.places())
         places = TiledFrame(frame_hwc, plan).places

@@ -6,6 +6,7 @@ import math
 
 from sr_edge.errors import UsageError
 from sr_edge.reuse_table import ReuseTable
+from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples
 from sr_edge.upscaler.reuse_options import ReuseOptions
 from sr_edge.upscaler.tile_change import is_within
@@ -40,6 +41,17 @@ class ReuseBound:
     def turn(self, phase: float, time_s: float) -> int:
         """The number of moments of a phase that have passed at a time."""
         return math.floor(time_s / self._refresh_s - phase)
+
+
+def require_bound_for(options: ReuseOptions, io: FrameFormat) -> None:
+    """Raises UsageError for a bound in a graph of NV12 frames, since the bound was measured with changes of RGB."""
+    if options.bound_db is not None and io is FrameFormat.NV12:
+        raise UsageError(
+            f"reuse within a bound of {options.bound_db:g} dB was measured with RGB tiles, not with NV12 frames",
+            found=str(io),
+            wanted="off or exact for graphs of NV12 frames",
+            remedy="use exact, or run the graph of RGB frames, without NV12",
+        )
 
 
 def reuse_bound(options: ReuseOptions, table: ReuseTable | None) -> ReuseBound | None:

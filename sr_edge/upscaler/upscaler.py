@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
@@ -37,35 +35,20 @@ from sr_edge.frames import (
     require_frame,
     require_numbers,
 )
+from sr_edge.nv12.frames import Nv12Frame, Plane
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Session
-from sr_edge.spec import FrameFormat
-from sr_edge.tiling import Samples, output_frame, plan_tiles, upscale_frame_in_flight
+from sr_edge.tiling import Samples, output_frame
 from sr_edge.upscaler.conversion import convert, require_order
-from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics, TiledFrame, tile_reuse
+from sr_edge.upscaler.reuse import ReuseStatistics, tile_reuse
+from sr_edge.upscaler.reuse_bound import require_bound_for
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
-
-OnTile = Callable[[int, int], None]
-"""Called after each tile with the number of tiles done and the total of the picture."""
-
-OnReuse = Callable[[FrameReuse], None]
-"""Called after a frame with what was reused."""
+from sr_edge.upscaler.tiled_session import OnReuse, OnTile, Request, TiledSession
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
 
 Kind = TypeVar("Kind")
-
-
-@dataclass(frozen=True)
-class _Request:
-    """How one frame is upscaled, see `Upscaler.upscale` and `TiledFrame`."""
-
-    on_tile: OnTile | None = None
-    region: Region | None = None
-    on_reuse: OnReuse | None = None
-    alpha_pass: tuple[int, int] = (0, 1)
-    time_s: float = field(default_factory=time.monotonic)
 
 
 class Upscaler:
@@ -114,10 +97,12 @@ class Upscaler:
                 "sr_edge.open_frame_session(...)",
             )
         self._session = session
-        self._overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
         self._controls = control_values(session.spec.controls, controls)
         self._reuse_options = ReuseOptions.parse(reuse)
-        self._reuse = tile_reuse(self._reuse_options, session.spec.reuse_table)
+        require_bound_for(self._reuse_options, session.spec.io)
+        overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
+        reuse_store = tile_reuse(self._reuse_options, session.spec.reuse_table)
+        self._tiled = TiledSession(session, overlap_px, reuse_store)
         self._resources = resources or ExitStack()
 
     @property
@@ -133,11 +118,25 @@ class Upscaler:
     @property
     def reuse_statistics(self) -> ReuseStatistics:
         """How many tiles were reused so far, and how much memory the kept ones occupy; zeros without reuse."""
-        return self._reuse.statistics if self._reuse else ReuseStatistics()
+        return self._tiled.reuse.statistics if self._tiled.reuse else ReuseStatistics()
 
     def with_own_reuse(self) -> Upscaler:
         """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
-        return Upscaler(self._session, self._overlap_px, self._controls, reuse=self._reuse_options)
+        return Upscaler(self._session, self._tiled.overlap_px, self._controls, reuse=self._reuse_options)
+
+    def with_session(self, session: Session) -> Upscaler:
+        """An upscaler of another session of the same network, with the same options, controls and kept tiles.
+
+        Frames of a stream that run in either session share the memory of `ReuseOptions`. The caller owns the session.
+
+        Raises:
+            UsageError: The session takes NV12 frames, and reuse has a bound in decibels.
+        """
+        require_bound_for(self._reuse_options, session.spec.io)
+        other = copy(self)
+        other._session, other._tiled = session, replace(self._tiled, session=session)
+        other._resources = ExitStack()
+        return other
 
     def close(self) -> None:
         """Closes what `open_upscaler` opened, after the tiles in flight; a session of the caller stays open."""
@@ -152,7 +151,7 @@ class Upscaler:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._session.spec}, overlap {self._overlap_px} px>"
+        return f"<{type(self).__name__} {self._session.spec}, overlap {self._tiled.overlap_px} px>"
 
     @overload
     def __call__(
@@ -256,18 +255,11 @@ class Upscaler:
         region = None if roi is None else Region.of(roi)
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
-        time_s = time.monotonic() if time_s is None else time_s
-        return self._upscale(frame_hwc, out, _Request(on_tile, region, on_reuse, time_s=time_s))
+        return self._upscale(frame_hwc, out, Request(on_tile, region, on_reuse, time_s=time_s))
 
-    def _upscale(self, frame_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
+    def _upscale(self, frame_hwc: Frame, out: Frame | None, request: Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
-        if is_deep and spec.io is FrameFormat.UINT8_NHWC:
-            raise FrameError(
-                "the picture has 16 bits, but the graph of this session takes 8-bit frames",
-                found=16,
-                wanted=8,
-                remedy="open the session with the float graph",
-            )
+        self._tiled.require_pictures(8 * frame_hwc.itemsize)
         if spec.channels == 1 and channels == 3:
             return self._upscale_luma(frame_hwc, out, request)
 
@@ -281,10 +273,51 @@ class Upscaler:
             frame = frame_from_batch(cast(Batch, upscaled), np.uint16) if is_deep else cast(Frame, upscaled)
             return picture_frame(frame, channels)
 
-        return self._in_tiles(frame_hwc, submit, result, out, request)
+        return self._tiled.upscale(frame_hwc, submit, result, out, request)
 
-    def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: _Request) -> Frame:
-        """Upscales the luma with the network and the chroma by bicubic interpolation."""
+    def upscale_nv12(
+        self,
+        luma: Plane,
+        chroma: Plane,
+        out: Frame | None = None,
+        on_tile: OnTile | None = None,
+        on_reuse: OnReuse | None = None,
+        time_s: float | None = None,
+    ) -> Frame:
+        """Upscales an NV12 frame in a session whose graph converts it to RGB.
+
+        Matrix and range of the samples must be those of the graph, `session.spec.nv12_colour`.
+
+        Args:
+            luma: uint8 (height, width), both even and not smaller than the session's tile.
+            chroma: uint8 (height / 2, width / 2, 2), U and V.
+            out: Array for the result; None allocates one.
+            on_tile: Called after each tile.
+            on_reuse: As for `upscale`.
+            time_s: As for `upscale`.
+
+        Returns:
+            `out`, or a new frame, uint8 (height, width, 3) RGB, `scale` times as large.
+
+        Raises:
+            UsageError: the graph of the session takes other frames.
+            FrameError: the planes are not those of an NV12 frame, or smaller than a tile.
+            TileError: the overlap is odd or does not fit the session's tile.
+            EngineError: the runtime failed.
+        """
+        self._tiled.require_nv12()
+
+        def submit(packed: Samples) -> int:
+            return self._session.submit(packed, self._controls)
+
+        request = Request(on_tile, on_reuse=on_reuse, time_s=time_s)
+        return self._tiled.upscale(Nv12Frame(luma, chroma), submit, self._session.result, out, request)
+
+    def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: Request) -> Frame:
+        """Upscales the luma with the network and the chroma by bicubic interpolation.
+
+        The luma is rounded only where 8-bit pictures run in a graph of uint8 frames.
+        """
         luma, chroma = split_luma(rgb_hwc)
         region = request.region
         # The chroma at the edge of the region depends on samples beyond it.
@@ -302,7 +335,7 @@ class Upscaler:
         if self._rounds_luma(rgb_hwc):
             upscaled: Planes | Frame = self._upscale(rounded_luma(luma), None, request)
         else:
-            upscaled = self._in_tiles(luma, submit, result, None, request)
+            upscaled = self._tiled.upscale(luma, submit, result, None, request)
         if region is None or window is None:
             return merge_luma(upscaled, chroma, self.scale, output_frame(rgb_hwc, self.scale, out))
         merged = merge_luma(
@@ -316,48 +349,13 @@ class Upscaler:
         """Whether the luma is rounded: only where 8-bit pictures run in a graph of uint8 frames."""
         return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
 
-    def count_changed(self, frame_hwc: Frame, time_s: float | None = None) -> int | None:
+    def count_changed(self, frame_hwc: Frame | Nv12Frame, time_s: float | None = None) -> int | None:
         """The number of tiles of a frame that `upscale` would compute at that time; None if reuse is off."""
-        if self._reuse is None:
-            return None
-        samples: Samples = frame_hwc
-        if self._session.spec.channels == 1 and frame_hwc.shape[2] == 3:
-            luma = split_luma(frame_hwc)[0]
-            samples = rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma
-        plan = plan_tiles(*samples.shape[:2], self._session.spec.tile, self._overlap_px)
-        return self._reuse.count_changed(samples, plan, time.monotonic() if time_s is None else time_s)
-
-    def _in_tiles(
-        self,
-        frame_hwc: Samples,
-        submit: Callable[[Samples], int],
-        result: Callable[[int], Samples],
-        out: Samples | None,
-        request: _Request,
-    ) -> Samples:
-        spec, region = self._session.spec, request.region
-        upscale = partial(
-            upscale_frame_in_flight,
-            frame_hwc,
-            in_flight=spec.slots,
-            tile=spec.tile,
-            scale=spec.scale,
-            overlap_px=self._overlap_px,
-            out=out,
-            on_tile=request.on_tile,
-            region=region,
-        )
-        if self._reuse is None:
-            return upscale(submit, result)
-        plan, window = plan_tiles(*frame_hwc.shape[:2], spec.tile, self._overlap_px), None
-        if region is not None:
-            plan, window = plan.covering(region)
-        tiled = TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass, request.time_s)
-        tiles = self._reuse.frame(submit, result, tiled)
-        upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
-        if request.on_reuse is not None:
-            request.on_reuse(tiles.summary())
-        return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept
+        is_luma = self._session.spec.channels == 1 and frame_hwc.shape[2] == 3
+        if self._tiled.reuse is None or isinstance(frame_hwc, Nv12Frame) or not is_luma:
+            return self._tiled.count_changed(frame_hwc, time_s)
+        luma, _ = split_luma(frame_hwc)
+        return self._tiled.count_changed(rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma, time_s)
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
@@ -396,7 +394,7 @@ class Upscaler:
         def upscale(frame_hwc: Frame) -> Frame:
             before = next(done_passes)
             report = on_tile and (lambda done, total: on_tile(before * total + done, passes * total))
-            return self._upscale(frame_hwc, None, _Request(report, region, alpha_pass=(before, passes)))
+            return self._upscale(frame_hwc, None, Request(report, region, alpha_pass=(before, passes)))
 
         pixels, alpha = upscale_with_alpha(upscale, picture.pixels, picture.alpha, self.scale, region)
         return replace(picture, pixels=pixels, alpha=alpha)

@@ -12,10 +12,11 @@ from sr_edge.camera.media.codecs import CodecKind, CodecVerdict, hardware_codecs
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.frames import Picture
 from sr_edge.image_files import write_picture
-from sr_edge.model_sources import open_frame_session
+from sr_edge.model_sources import open_frame_session, open_session
 from sr_edge.models import load_model
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import Session
-from sr_edge.spec import PassChoice, Precision, TileSpec
+from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +35,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with_memory=False,
         with_tile_needs=False,
         passes=PassChoice.STRUCTURE,
+        nv12_colour=Nv12Colour.BT709_LIMITED,
     )
     deploy_network(load_model("convnet-tiny", 2), folder, out, plan)
     return out
+
+
+@pytest.fixture(scope="session")
+def nv12_session(bundle: Path) -> Iterator[Session]:
+    """The graph of the bundle that takes NV12 frames, BT.709 in limited range."""
+    with open_session(bundle, "onnxruntime", io=FrameFormat.NV12) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

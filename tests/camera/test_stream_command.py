@@ -97,6 +97,18 @@ def test_the_summary_says_what_was_reused(
     )
 
 
+def test_nv12_frames_are_converted_in_the_graph(sr_edge: SrEdge, clip: Path, bundle: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = sr_edge("stream", bundle, clip, "null", *ON, "--nv12", "--stats-json", figures)
+    assert done.code == 0, done.stderr
+    assert json.loads(figures.read_text(encoding="utf-8"))["events"] == []
+    limited = write_clip(tmp_path / "clip.mkv", [0, 3000], codec="ffv1", pixel_format="yuv444p")
+    done = sr_edge("stream", bundle, limited, "null", *ON, "--nv12", "--stats-json", figures)
+    assert done.code == 0, done.stderr
+    (event,) = json.loads(figures.read_text(encoding="utf-8"))["events"]
+    assert "yuv444p" in event
+
+
 def test_figures_that_find_no_room_do_not_cost_the_summary(clip: Path, bundle: Path, tmp_path: Path) -> None:
     program = """
 import resource, signal, sys

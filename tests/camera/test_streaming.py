@@ -11,8 +11,10 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # ships no types
@@ -29,10 +31,14 @@ from sr_edge.camera import (
     rgb_from_frame,
     stream,
 )
+from sr_edge.camera.media.frame import Colour
 from sr_edge.camera.pipeline.options import DEFAULT_MAX_LATENCY_MS
 from sr_edge.cli.run.stream_options import MaxLatencyMsOption
-from sr_edge.errors import BundleError, StreamError, UsageError
+from sr_edge.errors import BundleError, PrecisionUnavailable, StreamError, UsageError
+from sr_edge.export import export_onnx
+from sr_edge.models import load_model
 from sr_edge.runtimes import Session
+from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
 from tests.camera.fakes import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
@@ -64,6 +70,57 @@ def test_a_frame_is_what_the_upscaler_makes_of_its_pixels(clip: Path, session: S
         expected = Upscaler(session).upscale(rgb_from_frame(source))
         again = sr_edge.camera.frame_from_rgb(expected, source)
         assert all(np.array_equal(mine, other) for mine, other in zip(upscaled.planes, again.planes, strict=True))
+
+
+def test_nv12_frames_run_in_their_own_graph(clip: Path, bundle: Path, session: Session, nv12_session: Session) -> None:
+    events: list[str] = []
+    usual = list(stream(clip, bundle, engine=EngineChoice("onnxruntime")))
+    engine = EngineChoice("onnxruntime", nv12=True)
+    converted = list(stream(clip, bundle, engine=engine, fallback=bundle, max_latency_ms=1e6, on_event=events.append))
+    assert events == []
+    for one, other in zip(converted, usual, strict=True):
+        assert (one.pts, one.colour, one.format) == (other.pts, other.colour, other.format)
+        for mine, plane in zip(one.planes, other.planes, strict=True):
+            assert np.abs(mine.astype(int) - plane).max() <= 1
+    upscaler = NetworkFrameUpscaler(session, nv12_session=nv12_session)
+    for pixel_format in (PixelFormat.I420, PixelFormat.NV12):
+        prepared = upscaler.prepare(flat_frame(3, pixel_format=pixel_format))
+        assert prepared.format is PixelFormat.NV12
+        assert upscaler.infer(prepared).format is PixelFormat.RGB
+
+
+def test_frames_that_the_nv12_graph_does_not_take_run_in_the_other_one(session: Session, nv12_session: Session) -> None:
+    events: list[str] = []
+    upscaler = NetworkFrameUpscaler(session, nv12_session=nv12_session, on_event=events.append)
+    tagged = flat_frame(3)
+    untagged = tagged.with_planes(tagged.planes, colour=Colour())
+    ten_bits, wide = flat_frame(3, pixel_format=PixelFormat.I420_10), flat_frame(3, pixel_format=PixelFormat.I422)
+    for frame in (untagged, untagged, ten_bits, wide, tagged):
+        upscaled = upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)
+        assert (upscaled.format, upscaled.width) == (frame.format, 2 * frame.width)
+    assert len(events) == 3
+    assert ["bt601-limited" in events[0], "yuv420p10le" in events[1], "yuv422p" in events[2]] == [True] * 3
+
+
+def test_an_engine_in_bf16_does_not_convert_frames(session: Session, nv12_session: Session) -> None:
+    """OpenVINO computes the conversion in bf16, too, with 8 bits of precision."""
+    frame = flat_frame(3)
+    events: list[str] = []
+    for spec in (
+        replace(nv12_session.spec, ran=Precision.BF16),
+        replace(nv12_session.spec, ran=Precision.INT8, float_precision_ran=Precision.BF16),
+    ):
+        engine = cast(Session, SimpleNamespace(spec=spec))
+        upscaler = NetworkFrameUpscaler(session, nv12_session=engine, on_event=events.append)
+        assert upscaler.prepare(frame).format is PixelFormat.RGB
+    assert ["bf16" in event for event in events] == [True, True]
+
+
+def test_a_bundle_without_nv12_graphs_is_refused(clip: Path, bundle: Path, tmp_path: Path) -> None:
+    graph = export_onnx(load_model("convnet-tiny", 2), "32x40", tmp_path / "tiny.onnx").path
+    with raises(PrecisionUnavailable) as caught:
+        stream(clip, graph, engine=EngineChoice("onnxruntime", nv12=True))
+    assert "nv12" in str(caught.value)
 
 
 def test_ten_bits_go_through_the_network(tmp_path: Path, session: Session) -> None:

@@ -73,7 +73,7 @@ def test_sessions_take_frames_with_the_channels_of_the_network(bundles: dict[int
     frame = noise(channels)[: TILE.height, : TILE.width]
     batch = batch_from_frame(frame)
     wanted = upscaled(channels, batch)
-    for io in FrameFormat:
+    for io in (FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC):
         with open_session(bundles[channels], "openvino", io=io) as session:
             assert session.spec.channels == channels
             assert np.abs(session.run(frame).astype(int) - frame_from_batch(wanted)).max() <= 1

@@ -9,11 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
-from sr_edge.bench import GoldenResult, OpenOptions, SelfTest, Variant, self_test_bundle, variants_of
+from sr_edge.bench import (
+    GoldenResult,
+    OpenOptions,
+    PairFiles,
+    SelfTest,
+    Variant,
+    bench_bundle,
+    self_test_bundle,
+    variants_of,
+)
 from sr_edge.bench.recommendation import MIN_ROUNDS
 from sr_edge.bundle import ArtifactKind, Manifest, open_bundle
 from sr_edge.calibration import CalibrationConfig, CalibrationReport
@@ -31,10 +41,12 @@ from sr_edge.errors import (
     TileError,
     UsageError,
 )
+from sr_edge.export import read_metadata
 from sr_edge.frames import Picture
 from sr_edge.image_files import read_picture, write_picture
 from sr_edge.model_sources import open_session
 from sr_edge.models import LoadedModel, load_model
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.compile import CompileConfig, compile_bundle
 from sr_edge.runtimes.measure.recommendations import fingerprint_here
 from sr_edge.runtimes.tensorrt.api import Flavour
@@ -72,6 +84,7 @@ def report(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DeployRe
         with_memory=False,
         passes=PassChoice.STRUCTURE,
         hr=pictures,
+        nv12_colour=Nv12Colour.BT601_LIMITED,
     )
     return deploy_network(model, pictures, tmp_path_factory.mktemp("out") / "tiny.sredge", plan)
 
@@ -85,6 +98,7 @@ def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> No
     artifacts = {
         (item.kind, item.precision, item.float_precision, item.activation_type, item.io)
         for item in report.manifest.artifacts
+        if item.io is not FrameFormat.NV12
     }
     fp32, fp16, int8 = Precision.FP32, Precision.FP16, Precision.INT8
     float_io, uint8_io = FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC
@@ -103,10 +117,73 @@ def test_every_artifact_of_the_architecture_is_there(report: DeployReport) -> No
     }
 
 
+def test_every_graph_for_uint8_frames_has_one_for_nv12_frames(report: DeployReport) -> None:
+    graphs = {
+        io: {
+            (item.precision, item.float_precision, item.activation_type)
+            for item in report.manifest.artifacts
+            if item.io is io
+        }
+        for io in (FrameFormat.UINT8_NHWC, FrameFormat.NV12)
+    }
+    assert graphs[FrameFormat.NV12] == graphs[FrameFormat.UINT8_NHWC]
+    colours = {item.io: item.nv12_colour for item in report.manifest.artifacts}
+    assert colours.pop(FrameFormat.NV12) is Nv12Colour.BT601_LIMITED
+    assert set(colours.values()) == {None}
+    nv12 = next(item for item in report.manifest.artifacts if item.io is FrameFormat.NV12)
+    metadata = read_metadata(onnx.load(report.path / nv12.file))
+    assert (metadata.io, metadata.nv12_colour) == (nv12.io, nv12.nv12_colour)
+
+
+def test_nv12_graphs_reproduce_their_golden_frames(report: DeployReport) -> None:
+    with open_bundle(report.path) as bundle:
+        variants = variants_of(bundle, ["onnxruntime", "openvino"], [Precision.FP32, Precision.INT8])
+        tests = self_test_bundle(bundle, variants, OpenOptions(io=FrameFormat.NV12))
+    ran = [test for test in tests if test.results]
+    assert {(test.variant.runtime, test.variant.label) for test in ran} >= {
+        (runtime, precision) for runtime in ("onnxruntime", "openvino") for precision in ("fp32", "int8")
+    }
+    for test in ran:
+        assert test.passed
+        assert len(test.results) == GOLDEN_FRAMES
+        assert all(result.name.startswith("golden/nv12-") for result in test.results)
+
+
+def test_nv12_graphs_are_timed_and_compared_with_the_reference(report: DeployReport) -> None:
+    options = OpenOptions(io=FrameFormat.NV12)
+    with open_bundle(report.path) as bundle:
+        variants = variants_of(bundle, ["onnxruntime"], [Precision.FP32])
+        bench = bench_bundle(bundle, variants, options, rounds=1, warm_up=0, with_memory=False)
+        with raises(UsageError, found="nv12"):
+            bench_bundle(bundle, variants, options, pairs=[PairFiles(Path("hr.png"))])
+    (row,) = bench.rows
+    assert row.latency is not None and row.quality is not None
+    assert row.quality.psnr_float_db is not None and row.quality.psnr_float_db > 60
+
+
+@pytest.mark.parametrize(("tile", "colour"), [("20x27", "bt601-full"), ("21x28", "bt709-limited")])
+def test_odd_tiles_cannot_take_nv12_frames(tile: str, colour: str, pictures: Path, tmp_path: Path) -> None:
+    plan = DeployPlan(TileSpec.parse(tile), ("onnxruntime",), (Precision.FP32,), nv12_colour=Nv12Colour(colour))
+    with raises(TileError, found=plan.tile):
+        deploy_network(load_model("convnet-tiny", 2), pictures, tmp_path / "x.sredge", plan)
+    assert not (tmp_path / "x.sredge").exists()
+
+
+def test_odd_overlaps_and_luma_networks_cannot_take_nv12_frames(pictures: Path, tmp_path: Path) -> None:
+    model = load_model("convnet-tiny", 2)
+    plan = DeployPlan(TILE, ("onnxruntime",), (Precision.FP32,), nv12_colour=Nv12Colour.BT709_FULL)
+    with raises(TileError, found=7):
+        odd = replace(model, card=replace(model.card, overlap_px=7))
+        deploy_network(odd, pictures, tmp_path / "x.sredge", plan)
+    with raises(UsageError, found=1):
+        luma = replace(model, card=replace(model.card, input_channels=1, output_channels=1))
+        deploy_network(luma, pictures, tmp_path / "x.sredge", plan)
+
+
 def test_int8_graphs_of_both_frame_formats_give_the_same_frame(report: DeployReport) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (TILE.height, TILE.width, 3), np.uint8)
     outputs = []
-    for io in FrameFormat:
+    for io in (FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC):
         with open_session(report.path, "openvino", Precision.INT8, io=io) as session:
             assert session.spec.io is io
             outputs.append(session.run(frame))
@@ -129,8 +206,9 @@ def test_the_manifest_says_where_everything_came_from(report: DeployReport) -> N
 
 def test_golden_frames_cover_every_precision(report: DeployReport) -> None:
     for precision in ALL:
-        frames = [frame for frame in report.manifest.golden if frame.precision is precision]
-        assert len(frames) == GOLDEN_FRAMES
+        for io in (FrameFormat.UINT8_NHWC, FrameFormat.NV12):
+            frames = [frame for frame in report.manifest.golden if (frame.precision, frame.io) == (precision, io)]
+            assert len(frames) == GOLDEN_FRAMES
     with open_bundle(report.path) as bundle:
         source, output = bundle.golden_files(report.manifest.golden[0])
         assert read_picture(source).pixels.shape == (20, 28, 3)
@@ -252,19 +330,22 @@ def test_the_bundle_runs_uint8_frames_in_every_runtime(report: DeployReport) -> 
 
 
 @pytest.mark.parametrize(
-    ("precision", "float_precision"),
-    [(Precision.FP16, Precision.FP32), (Precision.INT8, Precision.FP32), (Precision.INT8, Precision.FP16)],
+    ("precision", "float_precision", "io"),
+    [
+        (Precision.FP16, Precision.FP32, FrameFormat.UINT8_NHWC),
+        (Precision.INT8, Precision.FP32, FrameFormat.UINT8_NHWC),
+        (Precision.INT8, Precision.FP16, FrameFormat.UINT8_NHWC),
+        (Precision.INT8, Precision.FP16, FrameFormat.NV12),
+    ],
 )
 def test_tensorrt_compiles_graphs_of_a_cameras_frames(
-    report: DeployReport, precision: Precision, float_precision: Precision
+    report: DeployReport, precision: Precision, float_precision: Precision, io: FrameFormat
 ) -> None:
     require_compiler()
-    config = CompileConfig(
-        Flavour.RTX, BuildOptions(precision, float_precision, compute_capability="8.6"), FrameFormat.UINT8_NHWC
-    )
+    config = CompileConfig(Flavour.RTX, BuildOptions(precision, float_precision, compute_capability="8.6"), io)
     with open_bundle(report.path) as bundle:
         stored = compile_bundle(bundle, config)
-    assert stored.record.key.options.io is FrameFormat.UINT8_NHWC
+    assert stored.record.key.options.io is io
     assert stored.record.notes.ran is precision
 
 
@@ -455,7 +536,13 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     card = ModelCard(name="cancelling", scale=2, parameters=18)
     model = LoadedModel(network().eval().requires_grad_(False), card)
     plan = DeployPlan(
-        TILE, ("torch", "onnxruntime"), tuple(Precision), rounds=1, with_memory=False, passes=PassChoice.STRUCTURE
+        TILE,
+        ("torch", "onnxruntime"),
+        tuple(Precision),
+        rounds=1,
+        with_memory=False,
+        passes=PassChoice.STRUCTURE,
+        nv12_colour=Nv12Colour.BT709_LIMITED,
     )
     report = deploy_network(model, pictures, tmp_path / "x.sredge", plan)
     left_out = report.manifest.left_out
@@ -468,8 +555,11 @@ def test_a_precision_that_loses_the_picture_is_left_out_and_the_bundle_is_sound(
     with open_bundle(report.path) as bundle:
         bundle.verify()
         tests = self_test_bundle(bundle, variants_of(bundle, plan.runtimes, tuple(Precision)), OpenOptions())
+        nv12_tests = self_test_bundle(
+            bundle, variants_of(bundle, ("onnxruntime",), (Precision.FP32,)), OpenOptions(io=FrameFormat.NV12)
+        )
     assert all(test.passed for test in tests if test.results)
-    assert any(test.passed for test in tests)
+    assert any(test.passed for test in tests) and [test.passed for test in nv12_tests] == [True]
 
 
 def test_a_half_precision_file_that_is_computed_in_float32_is_tested_and_not_timed(report: DeployReport) -> None:

@@ -19,6 +19,7 @@ from sr_edge.export.graph.patches import PICTURES
 from sr_edge.export.passes.speed_passes import SpeedPass
 from sr_edge.model_sources import open_session
 from sr_edge.models import load_model
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import MedianInterval, load_runtime
 from sr_edge.spec import FrameFormat, PassChoice, Precision, TileSpec
 from tests.export.speed_passes import CANCELLING, CLIP, MAX, WRONG
@@ -55,6 +56,7 @@ def deploy(
     runtimes: tuple[str, ...] = BOTH,
     decide: Decide | None = None,
     speed_passes: tuple[SpeedPass, ...] = (CLIP, MAX),
+    nv12_colour: Nv12Colour | None = None,
 ) -> DeployReport:
     plan = DeployPlan(
         TILE,
@@ -66,6 +68,7 @@ def deploy(
         passes=passes,
         speed_passes=speed_passes,
         decide_passes=decide or always(fastest),
+        nv12_colour=nv12_colour,
     )
     return deploy_network(load_model("convnet-tiny", 2), PICTURES, out, plan)
 
@@ -92,7 +95,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> DeployReport:
     """A bundle in which graphs with a further pass were the fastest everywhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return deploy(tmp_path_factory.mktemp("out") / "tiny.sredge", PassChoice.MEASURED, INT8)
+        out = tmp_path_factory.mktemp("out") / "tiny.sredge"
+        return deploy(out, PassChoice.MEASURED, INT8, nv12_colour=Nv12Colour.BT709_FULL)
 
 
 def artifacts(manifest: Manifest, *runtimes: str) -> dict[str, tuple[str, ...]]:
@@ -103,7 +107,7 @@ def artifacts(manifest: Manifest, *runtimes: str) -> dict[str, tuple[str, ...]]:
 
 def test_the_graphs_of_all_runtimes_have_the_passes_for_all_targets(report: DeployReport) -> None:
     shared = artifacts(report.manifest)
-    assert len(shared) == 8
+    assert len(shared) == 12
     assert set(shared.values()) == {("clip",)}
     assert not any(operators(report.path, file)["Relu"] for file in shared)
 
@@ -112,10 +116,12 @@ def test_the_graphs_that_were_the_fastest_are_for_the_runtimes_in_which_they_wer
     assert artifacts(report.manifest, "openvino", "onnxruntime") == {
         "model.openvino-onnxruntime.onnx": WITH_MAX,
         "model.openvino-onnxruntime.uint8.onnx": WITH_MAX,
+        "model.openvino-onnxruntime.nv12.onnx": WITH_MAX,
     }
     assert artifacts(report.manifest, "openvino") == {
         "model.openvino.int8-u8.onnx": WITH_MAX,
         "model.openvino.int8-u8.uint8.onnx": WITH_MAX,
+        "model.openvino.int8-u8.nv12.onnx": WITH_MAX,
     }
     for item in (item for item in report.manifest.artifacts if item.kind is ONNX):
         assert (operators(report.path, item.file)["Max"] > 0) == bool(item.runtimes)
@@ -153,7 +159,7 @@ def test_every_variant_reproduces_the_golden_frames(report: DeployReport) -> Non
 def test_graphs_of_both_frame_formats_give_the_same_frame(report: DeployReport, precision: Precision) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (TILE.height, TILE.width, 3), np.uint8)
     outputs = []
-    for io in FrameFormat:
+    for io in (FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC):
         with open_session(report.path, "openvino", precision, io=io) as session:
             outputs.append(np.asarray(session.run(frame), np.int16))
     assert np.abs(outputs[0] - outputs[1]).max() <= 1

@@ -100,9 +100,12 @@ def test_equal_input_gives_equal_bytes(
 def test_a_derived_file_has_the_bytes_of_an_export(
     attention_net: nn.Module, tile: TileSpec, tmp_path: Path, io: FrameFormat
 ) -> None:
+    colour = "bt601-full" if io is FrameFormat.NV12 else None
     base = export_onnx(loaded(attention_net), tile, tmp_path / "base.onnx")
-    derived = derive_onnx(base, tmp_path / "derived.onnx", io=io, precision=Precision.FP16)
-    direct = export_onnx(loaded(attention_net), tile, tmp_path / "direct.onnx", io=io, precision=Precision.FP16)
+    derived = derive_onnx(base, tmp_path / "derived.onnx", io=io, nv12_colour=colour, precision=Precision.FP16)
+    direct = export_onnx(
+        loaded(attention_net), tile, tmp_path / "direct.onnx", io=io, nv12_colour=colour, precision=Precision.FP16
+    )
     assert derived.sha256 == direct.sha256
     assert derived.float16 == direct.float16
     with raises(UsageError, found=("fp16", str(io)), wanted=("fp32", str(FrameFormat.FLOAT_NCHW))):

@@ -21,6 +21,7 @@ GRAPH_MODULES = (
     "sr_edge.export.graph.view",
     "sr_edge.export.passes.fp16",
     "sr_edge.export.passes.uint8_io",
+    "sr_edge.export.passes.nv12_io",
     "sr_edge.export.checks.rules",
     "sr_edge.export.graph.metadata",
     "sr_edge.export.graph.onnxruntime_run",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.camera.conftest import bundle, session
+from tests.camera.conftest import bundle, nv12_session, session
 
-__all__ = ["bundle", "session"]
+__all__ = ["bundle", "nv12_session", "session"]

@@ -120,6 +120,28 @@ def test_pixels_of_odd_sizes_are_the_networks_output(
             np.testing.assert_array_equal(plane, expected)
 
 
+@pytest.mark.parametrize("name", ["NV12", "I420"])
+def test_nv12_frames_run_in_their_own_graph(
+    name: str, gstreamer: GStreamer, sredge: str, session: Session, nv12_session: Session, tmp_path: Path
+) -> None:
+    """With the graph's colour; with another one a warning names it, and the frames are converted before the graph."""
+    small, large = raw_video(name, 64, 48), raw_video(name, 128, 96)
+    source, result = tmp_path / "in.raw", tmp_path / "out.raw"
+    source.write_bytes(small.noise(FRAMES, seed=4))
+    for colorimetry, colour in (("bt709", Colour(ColourRange.LIMITED, 1, 1, 1)), ("bt601", BT601)):
+        caps = f"video/x-raw,format={name},width=64,height=48,framerate=30/1,colorimetry={colorimetry}"
+        pipeline = f"filesrc location={source} blocksize={small.frame_bytes} ! {caps} !"
+        launch = gstreamer.launch(pipeline, sredge, f"nv12=true ! filesink location={result}")
+        assert launch.code == 0, launch.output
+        assert ("bt601-limited" in launch.output) is (colorimetry == "bt601")
+        upscaler = NetworkFrameUpscaler(session, nv12_session=nv12_session)
+        for frame, original in zip(large.frames(result.read_bytes()), small.frames(source.read_bytes()), strict=True):
+            tagged = original.with_planes(original.planes, colour=colour)
+            wanted = upscaler.finish(upscaler.infer(upscaler.prepare(tagged)), tagged)
+            for plane, expected in zip(frame.planes, wanted.planes, strict=True):
+                np.testing.assert_array_equal(plane, expected)
+
+
 @pytest.mark.parametrize("channels", SCALES)
 def test_networks_with_other_channels_and_of_scale_1(channels: int, gstreamer: GStreamer, tmp_path: Path) -> None:
     bundle, scale = deployed(channels, tmp_path), SCALES[channels]

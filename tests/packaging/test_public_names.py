@@ -121,7 +121,8 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "RecommendedEngine": {"runtime": "openvino", "precision": "int8", "float_precision": "bf16", "latency_ms": 1.0}
     | {"fingerprint": Fingerprint("cpu", "a CPU", (), "1.0"), "cost_db": 0.0, "max_drop_db": 0.05}
     | {"measured_by": "deploy", "measured_at": "2026-12-01"},
-    "SessionRequest": {"artifact": Path(__file__), "card": None, "tile": "96x96", "precision": "int8"},
+    "SessionRequest": {"artifact": Path(__file__), "card": None, "tile": "96x96", "precision": "int8"}
+    | {"io": "nv12", "nv12_colour": "bt709-limited"},
     "Variant": {"runtime": "openvino", "precision": "int8"},
     "VideoFrame": {"planes": (np.zeros((2, 2), np.uint8),), "format": "gray"},
 }

@@ -18,6 +18,7 @@ from sr_edge.bundle.plain import to_plain
 from sr_edge.errors import PrecisionUnavailable, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.installation import how_to_install
 from sr_edge.model_sources import open_session
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes import RUNTIMES, availability, load_runtime, open_request, request_from_bundle, supports
 from sr_edge.spec import ActivationType, FrameFormat, ModelCard, Precision, TileSpec
 from tests.expected_errors import raises
@@ -25,7 +26,7 @@ from tests.expected_errors import raises
 Array = npt.NDArray[np.float32]
 FP32, BF16, FP16, INT8 = Precision
 S8, U8 = ActivationType
-FLOAT, UINT8 = FrameFormat
+FLOAT, UINT8, NV12 = FrameFormat
 
 
 def artifact(
@@ -37,11 +38,14 @@ def artifact(
     kind: ArtifactKind = ArtifactKind.ONNX,
     sha256: str = "0" * 64,
 ) -> Artifact:
-    return Artifact(file, kind, precision, float_precision, activation_type, io, (1, 3, 16, 24), sha256)
+    colour = Nv12Colour.BT709_LIMITED if io is NV12 else None
+    shape = (1, 3, 16, 24)
+    return Artifact(file, kind, precision, float_precision, activation_type, io, shape, sha256, nv12_colour=colour)
 
 
 EVERYTHING = (
     artifact("uint8.onnx", io=UINT8),
+    artifact("nv12.onnx", io=NV12),
     artifact("float.onnx"),
     artifact("fp16.onnx", FP16, FP16),
     artifact("int8-u8.onnx", INT8, FP32, U8),
@@ -57,6 +61,7 @@ EVERYTHING = (
         ("openvino", FP32, FP32, None, "float.onnx"),
         ("openvino", BF16, FP32, None, "float.onnx"),
         ("openvino", FP32, FP32, UINT8, "uint8.onnx"),
+        ("openvino", FP32, FP32, NV12, "nv12.onnx"),
         ("openvino", FP16, FP32, None, "fp16.onnx"),
         ("openvino", FP16, FP32, UINT8, None),
         ("openvino", INT8, FP32, None, "int8-u8.onnx"),
@@ -84,7 +89,7 @@ def test_choice_of_artifact(
 def test_onnxruntime_takes_uint8_activations_where_there_are_no_int8_ones() -> None:
     if not availability("onnxruntime").works:
         pytest.skip("onnxruntime is not installed")
-    chosen_artifact = load_runtime("onnxruntime").choose_artifact(EVERYTHING[:4], INT8, FP32, None)
+    chosen_artifact = load_runtime("onnxruntime").choose_artifact(EVERYTHING[:5], INT8, FP32, None)
     assert chosen_artifact is not None
     assert chosen_artifact.file == "int8-u8.onnx"
 

@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import Protocol
 
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
+from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.flow.fair_lock import FairLock
 from sr_edge.camera.media.conversion import RGB_COLOUR, frame_from_rgb, resized, rgb_from_frame
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.nv12 import nv12_obstacle, nv12_planes
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
-from sr_edge.runtimes.session import Session
+from sr_edge.nv12.frames import Nv12Frame
+from sr_edge.runtimes.session import Session, SessionSpec
+from sr_edge.spec import OnEvent, Precision
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.reuse import FrameReuse
 from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
@@ -83,6 +87,9 @@ class NetworkFrameUpscaler:
         overlap_px: int | None = None,
         controls: Controls | None = None,
         reuse: ReuseOptions | str | float = EXACT,
+        *,
+        nv12_session: Session | None = None,
+        on_event: OnEvent = ignore_event,
     ) -> None:
         """Creates the upscaler of a session.
 
@@ -92,7 +99,10 @@ class NetworkFrameUpscaler:
                 session has the highest throughput, because the conversions overlap with inference.
             overlap_px: see `Upscaler`.
             controls: see `Upscaler`.
-            reuse: see `Upscaler`. Each stream reuses its own tiles.
+            reuse: see `Upscaler`. Each stream reuses its own tiles, in the memory of these options for both sessions.
+            nv12_session: a session over the graph of the same network that converts NV12 frames itself. It runs the
+                8-bit 4:2:0 frames with its matrix and range, and `session` all others.
+            on_event: called once for each reason why frames do not run in the `nv12_session`.
 
         Raises:
             UsageError: the concurrency is less than 1, or there is no such mode of reuse.
@@ -110,30 +120,63 @@ class NetworkFrameUpscaler:
         self.lock = FairLock(concurrency)
         self.reuse = ReuseOptions.parse(reuse)
         self._upscaler = Upscaler(session, overlap_px, controls, reuse=self.reuse)
+        self._nv12 = None if nv12_session is None else self._upscaler.with_session(nv12_session)
+        self._on_event = on_event
+        self._obstacles: set[str] = set()
 
     def for_stream(self) -> NetworkFrameUpscaler:
         stream = copy(self)
         stream._upscaler = self._upscaler.with_own_reuse()
+        stream._nv12 = None if self._nv12 is None else stream._upscaler.with_session(self._nv12.session)
         return stream
 
     def count_changed(self, frame: VideoFrame) -> int | None:
-        return self._upscaler.count_changed(self.prepare(frame).planes[0], frame.time_s)
+        prepared = self.prepare(frame)
+        if self._nv12 is not None and prepared.format is PixelFormat.NV12:
+            return self._nv12.count_changed(Nv12Frame(*prepared.planes), frame.time_s)
+        return self._upscaler.count_changed(prepared.planes[0], frame.time_s)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
+        if self._nv12 is not None and self._takes_nv12(frame, self._nv12.session.spec):
+            return frame.with_planes(nv12_planes(frame), PixelFormat.NV12)
         pixel_format = PixelFormat.RGB if frame.format.bits == 8 else PixelFormat.RGB_16
         return frame.with_planes((rgb_from_frame(frame),), pixel_format, RGB_COLOUR)
 
     def infer(self, prepared: VideoFrame) -> VideoFrame:
         reuses: list[FrameReuse] = []
-        upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append, time_s=prepared.time_s)
-        return replace(prepared, planes=(upscaled,), reuse=reuses[0] if reuses else None)
+        if self._nv12 is not None and prepared.format is PixelFormat.NV12:
+            luma, chroma = prepared.planes
+            upscaled = self._nv12.upscale_nv12(luma, chroma, on_reuse=reuses.append, time_s=prepared.time_s)
+            prepared = prepared.with_planes((upscaled,), PixelFormat.RGB, RGB_COLOUR)
+        else:
+            upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append, time_s=prepared.time_s)
+            prepared = prepared.with_planes((upscaled,))
+        return replace(prepared, reuse=reuses[0] if reuses else None)
 
     def finish(self, upscaled: VideoFrame, like: VideoFrame) -> VideoFrame:
         return replace(frame_from_rgb(upscaled.planes[0], like), reuse=upscaled.reuse)
 
+    def _takes_nv12(self, frame: VideoFrame, spec: SessionSpec) -> bool:
+        """Whether the graph that converts NV12 frames takes this one; the first time, the event says why not."""
+        if spec.nv12_colour is None:
+            return False
+        obstacle = nv12_obstacle(frame, spec.nv12_colour, spec.tile)
+        if Precision.BF16 in (spec.ran, spec.float_precision_ran):
+            obstacle = "the engine computes in bf16, which is too coarse for the conversion"
+        if obstacle and obstacle not in self._obstacles:
+            self._obstacles.add(obstacle)
+            self._on_event(f"frames are converted to RGB before the graph: {obstacle}")
+        return not obstacle
+
 
 def frame_upscaler_for(
-    session: Session, policy: Policy, controls: Controls | None = None, reuse: ReuseOptions | str | float = EXACT
+    session: Session,
+    policy: Policy,
+    controls: Controls | None = None,
+    reuse: ReuseOptions | str | float = EXACT,
+    *,
+    nv12_session: Session | None = None,
+    on_event: OnEvent = ignore_event,
 ) -> NetworkFrameUpscaler:
     """The upscaler of a session that one stream uses alone.
 
@@ -145,9 +188,13 @@ def frame_upscaler_for(
         policy: The drop policy of the stream.
         controls: Values of the network's controls.
         reuse: Which tiles are reused, see `Upscaler`.
+        nv12_session: As for `NetworkFrameUpscaler`.
+        on_event: As for `NetworkFrameUpscaler`.
     """
     concurrency = session.spec.slots + 1 if policy.dropping is Dropping.BLOCK else 1
-    return NetworkFrameUpscaler(session, concurrency, controls=controls, reuse=reuse)
+    return NetworkFrameUpscaler(
+        session, concurrency, controls=controls, reuse=reuse, nv12_session=nv12_session, on_event=on_event
+    )
 
 
 class BicubicFrameUpscaler:

@@ -17,6 +17,7 @@ from sr_edge.cli.model_argument import (
 from sr_edge.cli.options import (
     LOADING_MEASUREMENTS,
     AllOption,
+    AnyIoOption,
     DeviceOption,
     JsonOption,
     PrecisionsOption,
@@ -36,6 +37,7 @@ def selftest(
     runtimes: RuntimesOption = "all",
     precisions: PrecisionsOption = "all",
     device: DeviceOption = None,
+    io: AnyIoOption = None,
     trust: TrustOption = "",
     tile: OnnxTileOption = None,
     input_range: OnnxInputRangeOption = AUTO,
@@ -55,7 +57,9 @@ def selftest(
             with opened_model(bundle, tile, input_range, channel_order) as opened:
                 opened.verify()
                 variants = variants_of(opened, *chosen, device)
-                tests = self_test_bundle(opened, variants, OpenOptions(device, trusted_architecture=trust), progress)
+                tests = self_test_bundle(
+                    opened, variants, OpenOptions(device, io, trusted_architecture=trust), progress
+                )
         failure = _failure(tests)
         document = {"passed": failure is None, "tests": [_document(test) for test in tests]}
         show(document, _readable(tests, with_all))

@@ -26,6 +26,7 @@ from sr_edge.cli.options import (
     MemoryOption,
     MethodOption,
     ModelArgument,
+    Nv12ColourOption,
     PrecisionsOption,
     RandomWeightsOption,
     RunsOption,
@@ -35,11 +36,12 @@ from sr_edge.cli.options import (
     ThreadsOption,
     TileOption,
     WeightsOption,
+    chosen_nv12_colour,
     read_settings,
     read_targets,
 )
 from sr_edge.files.whole_file import require_output
-from sr_edge.spec import PassChoice
+from sr_edge.spec import FrameFormat, PassChoice
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -88,6 +90,15 @@ PassesOption = Annotated[
         show_default=False,
     ),
 ]
+DeployIoOption = Annotated[
+    FrameFormat | None,
+    typer.Option(
+        "--io",
+        help="Frame format of additional graphs: nv12 adds graphs with NV12 input and uint8 output. Those for float "
+        "and uint8 frames are always written.",
+        show_default=False,
+    ),
+]
 TileNeedsOption = Annotated[
     bool,
     typer.Option(
@@ -118,6 +129,8 @@ def deploy(
     form: FormOption = None,
     passes: PassesOption = None,
     for_targets: TargetsOption = None,
+    io: DeployIoOption = None,
+    nv12_colour: Nv12ColourOption = None,
     method: MethodOption = "search",
     max_drop_db: MaxDropDbOption = 0.05,
     include: IncludeOption = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -141,6 +154,7 @@ def deploy(
     from sr_edge.cli.output import during, progress_on_stderr, result_on_stdout
 
     constants, targets = read_settings(bake), read_targets(for_targets)
+    colour = chosen_nv12_colour(io is FrameFormat.NV12, nv12_colour)
     if out is not None:
         require_output(out)
     with result_on_stdout(as_json) as show:
@@ -183,6 +197,7 @@ def deploy(
                 form=Form(form.value) if form else None,
                 targets=targets,
                 passes=passes or PassChoice.MEASURED,
+                nv12_colour=colour,
             )
             bundle = out or _default_output(network.card)
             require_output(bundle)

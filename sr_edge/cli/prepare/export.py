@@ -21,11 +21,13 @@ from sr_edge.cli.options import (
     IoOption,
     JsonOption,
     ModelArgument,
+    Nv12ColourOption,
     RandomWeightsOption,
     ScaleOption,
     TargetsOption,
     TileOption,
     WeightsOption,
+    chosen_nv12_colour,
     read_settings,
     read_targets,
 )
@@ -106,6 +108,7 @@ def export(
     scale: ScaleOption = None,
     tile: TileOption = None,
     io: IoOption = FrameFormat.FLOAT_NCHW,
+    nv12_colour: Nv12ColourOption = None,
     precision: GraphPrecisionOption = FloatPrecision.FP32,
     form: FormOption = FormName.STATIC,
     dynamic: DynamicOption = False,
@@ -128,6 +131,7 @@ def export(
     require_suffix(out, ".onnx")
     require_output_file(out)
     constants, targets = read_settings(bake), read_targets(for_targets)
+    colour = chosen_nv12_colour(io is FrameFormat.NV12, nv12_colour)
     with result_on_stdout(as_json) as show:
         from sr_edge.model_sources import NetworkChoice
         from sr_edge.spec import PassChoice, Precision
@@ -157,6 +161,7 @@ def export(
                 out,
                 form=Form(form.value),
                 io=io,
+                nv12_colour=colour,
                 precision=Precision(precision.value),
                 dynamic=dynamic,
                 passes=passes_for_all_targets(PassChoice(passes.value)) if passes else None,
@@ -186,8 +191,9 @@ def _readable(report: ExportReport, targets: Sequence[str]) -> str:
     metadata, parity = report.metadata, report.parity
     card = metadata.card
     size = f"tile {metadata.tile}" if metadata.tile else "any size"
+    io = f"{metadata.io} io" + (f" ({metadata.nv12_colour})" if metadata.nv12_colour else "")
     lines = [
-        f"{report.path}: {card.name} x{card.scale}, {metadata.form}, {metadata.precision}, {metadata.io} io, {size}",
+        f"{report.path}: {card.name} x{card.scale}, {metadata.form}, {metadata.precision}, {io}, {size}",
         f"{report.nodes} nodes, {report.size_bytes / 1e6:.2f} MB, SHA-256 {report.sha256[:12]}...",
         parity.sentence,
     ]

@@ -43,6 +43,7 @@ from sr_edge.cli.run.stream_options import (
     FallbackOption,
     GiveUpOption,
     MaxLatencyMsOption,
+    Nv12Option,
     OpenTimeoutOption,
     PaceOption,
     PixelFormatOption,
@@ -67,8 +68,10 @@ from sr_edge.cli.run.stream_options import (
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.spec import FrameFormat
 
 if TYPE_CHECKING:
+    from sr_edge.bundle import Bundle
     from sr_edge.camera import (
         EventLog,
         FrameUpscaler,
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from sr_edge.cli.output import ShowResult
     from sr_edge.cli.run.stream_display import Display, StreamTitle
     from sr_edge.model_sources import EngineChoice
+    from sr_edge.model_sources.engine_choice import ChosenEngine
     from sr_edge.runtimes import Session
     from sr_edge.upscaler.reuse_options import ReuseOptions
 
@@ -101,6 +105,7 @@ def stream(
     every: EveryOption = 1,
     fallback: FallbackOption = None,
     max_latency_ms: MaxLatencyMsOption = None,
+    nv12: Nv12Option = False,
     reuse: ReuseOption = "exact",
     reuse_memory: ReuseMemoryOption = None,
     reuse_refresh_s: ReuseRefreshOption = None,
@@ -180,7 +185,7 @@ def stream(
         loading = resources.enter_context(ExitStack())
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         engines = _Engines(resources, EngineChoice.read(runtime, precision, float_precision, device, threads, slots))
-        session = engines.open(model, tile, input_range, channel_order)
+        session, nv12_session = engines.open_model(model, tile, input_range, channel_order, nv12)
         fallback_session = routing.fallback_session(engines)
         loading.close()
         loading.enter_context(stage_on_stderr(f"opening {without_secrets(source)}"))
@@ -188,7 +193,9 @@ def stream(
         loading.close()
         resources.callback(opened.close)
         used_policy = requested_policy or policy_for(opened.is_live)
-        upscaler = frame_upscaler_for(session, used_policy, controls, reused)
+        upscaler = frame_upscaler_for(
+            session, used_policy, controls, reused, nv12_session=nv12_session, on_event=event_log.record
+        )
         title = StreamTitle(session.spec, used_policy)
         check_frame = partial(routing.check_frame, sink, sink_options, title, display)
         options = routing.options(used_policy, fallback_session, upscaler.scale, event_log)
@@ -227,7 +234,7 @@ class _Routing:
     reuse: ReuseOptions
 
     def fallback_session(self, engines: _Engines) -> Session | None:
-        return None if self.fallback in (None, "bicubic") else engines.open(Path(str(self.fallback)))
+        return None if self.fallback in (None, "bicubic") else engines.open_model(Path(str(self.fallback)))[0]
 
     def options(self, policy: Policy, fallback_session: Session | None, scale: int, event_log: EventLog) -> LoopOptions:
         from sr_edge.camera import LoopOptions
@@ -269,13 +276,24 @@ class _Engines:
     resources: ExitStack
     choice: EngineChoice
 
-    def open(
-        self, model: Path, tile: str | None = None, input_range: str = AUTO, channel_order: str = "rgb"
-    ) -> Session:
+    def open_model(
+        self,
+        model: Path,
+        tile: str | None = None,
+        input_range: str = AUTO,
+        channel_order: str = "rgb",
+        nv12: bool = False,
+    ) -> tuple[Session, Session | None]:
+        """The session of a model, and where `nv12` is true that of its NV12 graph."""
+        bundle = self.resources.enter_context(opened_model(model, tile, input_range, channel_order))
+        engine = chosen_engine(bundle, self.choice)
+        session = self._open(bundle, engine)
+        return session, self._open(bundle, engine, FrameFormat.NV12) if nv12 else None
+
+    def _open(self, bundle: Bundle, engine: ChosenEngine, io: FrameFormat | None = None) -> Session:
         from sr_edge.model_sources import open_engine
 
-        bundle = self.resources.enter_context(opened_model(model, tile, input_range, channel_order))
-        session = self.resources.enter_context(open_engine(bundle, chosen_engine(bundle, self.choice)))
+        session = self.resources.enter_context(open_engine(bundle, engine, io=io))
         session.measure(runs=1, warm_up=0)  # the first tile is slow in most runtimes
         return session
 

@@ -65,6 +65,14 @@ EveryOption = Annotated[
         min=1, help="Upscale every n-th frame with the model, and the frames in between by bicubic interpolation."
     ),
 ]
+Nv12Option = Annotated[
+    bool,
+    typer.Option(
+        "--nv12",
+        help="Convert 8-bit 4:2:0 frames in the graph instead of before it. The bundle needs NV12 graphs with the "
+        "matrix and range of the source: `sr-edge deploy --io nv12`.",
+    ),
+]
 FallbackOption = Annotated[
     str | None,
     typer.Option(

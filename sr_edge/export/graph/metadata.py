@@ -11,6 +11,7 @@ import onnx
 from sr_edge.bundle.plain import from_plain, to_plain
 from sr_edge.errors import BundleError, ExportError
 from sr_edge.export.graph.view import scalar_inputs
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.printable import one_line
 from sr_edge.spec import Control, FrameFormat, ModelCard, Precision, TileSpec
 
@@ -42,6 +43,7 @@ class GraphMetadata:
         tile: Input size.
         sr_edge_version: Version of sr-edge that wrote the graph.
         torch_version: Version of torch that traced it.
+        nv12_colour: Matrix and range of NV12 frames; None for other formats.
     """
 
     card: ModelCard
@@ -51,6 +53,7 @@ class GraphMetadata:
     tile: TileSpec | None
     sr_edge_version: str
     torch_version: str
+    nv12_colour: Nv12Colour | None = None
 
 
 def write_metadata(model: onnx.ModelProto, metadata: GraphMetadata) -> None:

@@ -23,7 +23,7 @@ from sr_edge.export.passes.pass_result import PassResult
 from sr_edge.spec import CHANNELS
 
 MAX_UINT8 = 255.0
-_PREFIX = "frame_io"
+PREFIX = "frame_io"
 
 
 def wrap_uint8(model: onnx.ModelProto) -> PassResult:
@@ -38,21 +38,25 @@ def wrap_uint8(model: onnx.ModelProto) -> PassResult:
     wrapped = onnx.ModelProto()
     wrapped.CopyFrom(model)
     graph = wrapped.graph
-    source, result = _single_image(picture_inputs(wrapped), "input"), _single_image(graph.output, "output")
+    source, result = single_image(picture_inputs(wrapped), "input"), single_image(graph.output, "output")
     inner_source, inner_result = f"{source.name}_nchw", f"{result.name}_nchw"
-    _rename(graph, {source.name: inner_source, result.name: inner_result})
+    rename_tensors(graph, {source.name: inner_source, result.name: inner_result})
     body = list(graph.node)
     graph.ClearField("node")
-    graph.node.extend([*_frame_to_batch(source.name, inner_source), *body, *_batch_to_frame(inner_result, result.name)])
+    graph.node.extend([*_frame_to_batch(source.name, inner_source), *body, *batch_to_frame(inner_result, result.name)])
     graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.asarray(value, np.float32), f"{_PREFIX}/{name}")
+        onnx.numpy_helper.from_array(np.asarray(value, np.float32), f"{PREFIX}/{name}")
         for name, value in (("inverse_white", 1.0 / MAX_UINT8), ("white", MAX_UINT8), ("black", 0.0))
     )
     for image in (source, result):
-        _to_frame(image)
-    graph.ClearField("value_info")
-    inferred = onnx.shape_inference.infer_shapes(wrapped, check_type=True, strict_mode=True)
-    return PassResult(inferred, True, "put uint8 frames around the float graph")
+        declare_frame(image)
+    return PassResult(with_shapes(wrapped), True, "put uint8 frames around the float graph")
+
+
+def with_shapes(wrapped: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with the shapes of all tensors."""
+    wrapped.graph.ClearField("value_info")
+    return onnx.shape_inference.infer_shapes(wrapped, check_type=True, strict_mode=True)
 
 
 def _frame_to_batch(frame: str, batch: str) -> list[onnx.NodeProto]:
@@ -63,7 +67,8 @@ def _frame_to_batch(frame: str, batch: str) -> list[onnx.NodeProto]:
     ])  # fmt: skip
 
 
-def _batch_to_frame(batch: str, frame: str) -> list[onnx.NodeProto]:
+def batch_to_frame(batch: str, frame: str) -> list[onnx.NodeProto]:
+    """From the float output `batch` to the uint8 frame `frame`; reads the constants "white" and "black"."""
     return _chain(batch, frame, "output", [
         ("Mul", ["white"], {}),
         ("Clip", ["black", "white"], {}),
@@ -80,9 +85,9 @@ def _chain(
     nodes = []
     tensor = first
     for position, (operator, constants, attributes) in enumerate(steps):
-        name = f"{_PREFIX}/{end}/{operator}"
+        name = f"{PREFIX}/{end}/{operator}"
         made = last if position == len(steps) - 1 else f"{name}_output"
-        inputs = [tensor, *(f"{_PREFIX}/{constant}" for constant in constants)]
+        inputs = [tensor, *(f"{PREFIX}/{constant}" for constant in constants)]
         node = onnx.helper.make_node(operator, inputs, [made], name=name)
         node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in attributes.items())
         nodes.append(node)
@@ -90,7 +95,8 @@ def _chain(
     return nodes
 
 
-def _single_image(values: Sequence[onnx.ValueInfoProto], end: str) -> onnx.ValueInfoProto:
+def single_image(values: Sequence[onnx.ValueInfoProto], end: str) -> onnx.ValueInfoProto:
+    """The only image at one end of a graph; raises ExportError unless it is float32 NCHW."""
     if len(values) != 1:
         raise ExportError(
             f"the graph has {len(values)} {end} images, but uint8 frames need exactly one",
@@ -113,7 +119,7 @@ def _single_image(values: Sequence[onnx.ValueInfoProto], end: str) -> onnx.Value
     return values[0]
 
 
-def _to_frame(image: onnx.ValueInfoProto) -> None:
+def declare_frame(image: onnx.ValueInfoProto) -> None:
     """Declares the value as uint8 NHWC instead of float NCHW."""
     kind = image.type.tensor_type
     kind.elem_type = onnx.TensorProto.UINT8
@@ -125,7 +131,8 @@ def _to_frame(image: onnx.ValueInfoProto) -> None:
     kind.shape.dim.extend(dims)
 
 
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+def rename_tensors(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Renames inputs and outputs of the nodes."""
     for node in graph.node:
         node.input[:] = [names.get(tensor, tensor) for tensor in node.input]
         node.output[:] = [names.get(tensor, tensor) for tensor in node.output]

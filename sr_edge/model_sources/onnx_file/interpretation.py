@@ -24,7 +24,7 @@ from sr_edge.model_sources.onnx_file.rewrites.opset import with_opset
 from sr_edge.model_sources.onnx_file.rewrites.uint8_frames import with_float_frames
 from sr_edge.model_sources.onnx_file.sizes import ProbedGraph, photograph, probe_graph, with_formats
 from sr_edge.model_sources.onnx_file.value_range import find_range
-from sr_edge.spec import ModelCard, TileSpec
+from sr_edge.spec import FrameFormat, ModelCard, TileSpec
 
 CHANNEL_ORDERS = ("rgb", "bgr")
 
@@ -74,6 +74,13 @@ def _interpreted(
     tile: TileSpec | None,
 ) -> OnnxModel:
     metadata = read_metadata(original) if _has_metadata(original) else None
+    if metadata is not None and metadata.io is FrameFormat.NV12:
+        raise ExportError(
+            f"{path} takes packed NV12 tiles, which are no pictures",
+            found=str(metadata.io),
+            wanted=(str(FrameFormat.FLOAT_NCHW), str(FrameFormat.UINT8_NHWC)),
+            remedy="export the network with another --io, or deploy it with --io nv12 and stream with --nv12",
+        )
     controls = metadata.card.controls if metadata else ()
     value = picture_input(original, path, [control.name for control in controls])
     converted, opset_change = with_opset(original)

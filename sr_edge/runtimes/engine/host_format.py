@@ -1,4 +1,7 @@
-"""Converts between the caller's arrays and the graph's: uint8 HWC frames and float NCHW batches."""
+"""Converts between the caller's arrays and the graph's: uint8 HWC frames and float NCHW batches.
+
+Packed NV12 tiles (`sr_edge.nv12`) are uint8 (rows, columns, 1); only graphs that convert them take them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from sr_edge.errors import TileError, UsageError
 from sr_edge.frames import Batch, Uint8Frame, batch_from_frame, frame_from_batch
+from sr_edge.nv12.frames import nv12_shape
 from sr_edge.runtimes.session import SessionRequest
 from sr_edge.spec import FrameFormat, TileSpec, count_of_channels
 
@@ -16,24 +20,32 @@ Tile = Batch | Uint8Frame
 """An input or output array of a graph: float32 (1, channels, height, width), or uint8 (1, height, width, channels)."""
 
 
+def output_format(io: FrameFormat) -> FrameFormat:
+    """The format of the output of a graph whose input has the format `io`: that of NV12 frames is uint8 NHWC."""
+    return FrameFormat.UINT8_NHWC if io is FrameFormat.NV12 else io
+
+
 def empty_tile(io: FrameFormat, tile: TileSpec, channels: int) -> Tile:
-    """Allocates an uninitialized array in the graph's format."""
+    """Allocates an uninitialized array in the format `io`."""
     shape = graph_shape(io, tile, channels)
     return np.empty(shape, np.float32) if io is FrameFormat.FLOAT_NCHW else np.empty(shape, np.uint8)
 
 
-def format_of(frames: object, tile: TileSpec, channels: int) -> FrameFormat:
-    """Checks a caller's array and returns its format.
+def format_of(frames: object, io: FrameFormat, tile: TileSpec, channels: int) -> FrameFormat:
+    """Checks a caller's array for a graph of the format `io`, and returns the format of the array.
 
     Raises:
         UsageError: it is neither float32 NCHW nor uint8 HWC.
         TileError: the shape is not that of `tile` with `channels`.
     """
-    shapes = {
+    shapes: dict[FrameFormat, tuple[int, ...]] = {
         FrameFormat.FLOAT_NCHW: (1, channels, tile.height, tile.width),
         FrameFormat.UINT8_NHWC: (tile.height, tile.width, channels),
     }
     accepted = "float32 {} in [0, 1] or uint8 {}".format(*shapes.values())
+    if io is FrameFormat.NV12:
+        shapes = {io: nv12_shape(tile)}
+        accepted = f"uint8 {shapes[io]}, a packed NV12 tile with its margin"
     if not isinstance(frames, np.ndarray):
         raise UsageError(
             f"frames of type {type(frames).__name__} are not a numpy array",
@@ -48,20 +60,23 @@ def format_of(frames: object, tile: TileSpec, channels: int) -> FrameFormat:
             wanted=("float32", "uint8"),
             remedy=f"convert them to {accepted}",
         )
-    io = FrameFormat.FLOAT_NCHW if frames.dtype == np.float32 else FrameFormat.UINT8_NHWC
-    if frames.shape != shapes[io]:
+    given = FrameFormat.FLOAT_NCHW if frames.dtype == np.float32 else FrameFormat.UINT8_NHWC
+    given = io if io is FrameFormat.NV12 and given is FrameFormat.UINT8_NHWC else given
+    if frames.shape != shapes.get(given):
         raise TileError(
             f"frames are {frames.dtype} {frames.shape}, but the tile of this session is {tile} with "
             f"{count_of_channels(channels)}",
             found=frames.shape,
-            wanted=shapes[io],
+            wanted=shapes.get(given, accepted),
             remedy=f"pass {accepted}; Upscaler cuts images of any size and number of channels into such tiles",
         )
-    return io
+    return given
 
 
 def graph_shape(io: FrameFormat, tile: TileSpec, channels: int) -> tuple[int, int, int, int]:
-    """Shape of a graph's input or output in the format `io`."""
+    """Shape of a graph's input in the format `io`, or of its output in the `output_format`."""
+    if io is FrameFormat.NV12:
+        return (1, *nv12_shape(tile))
     if io is FrameFormat.FLOAT_NCHW:
         return (1, channels, tile.height, tile.width)
     return (1, tile.height, tile.width, channels)
@@ -73,8 +88,12 @@ def require_graph(request: SessionRequest, input_shape: Sequence[object], output
     A dimension that is None or a name is dynamic and accepts any size.
     """
     scaled = TileSpec(request.tile.height * request.card.scale, request.tile.width * request.card.scale)
-    for name, shape, tile in (("input", input_shape, request.tile), ("output", output_shape, scaled)):
-        required = graph_shape(request.io, tile, request.card.channels)
+    ends = (
+        ("input", input_shape, request.io, request.tile),
+        ("output", output_shape, output_format(request.io), scaled),
+    )
+    for name, shape, io, tile in ends:
+        required = graph_shape(io, tile, request.card.channels)
         matches = len(shape) == 4 and all(
             size in (expected, None) or isinstance(size, str) for size, expected in zip(shape, required, strict=True)
         )
@@ -90,7 +109,7 @@ def require_graph(request: SessionRequest, input_shape: Sequence[object], output
 
 
 def tile_from_frames(frames: Batch | Uint8Frame, io: FrameFormat) -> Tile:
-    """Converts the caller's `frames` to the graph's format; a view where they are in it already."""
+    """Converts the caller's `frames`, which `format_of` has checked, to the graph's format; a view where possible."""
     is_float = frames.dtype == np.float32
     if io is FrameFormat.FLOAT_NCHW:
         return cast(Batch, frames) if is_float else batch_from_frame(cast(Uint8Frame, frames))

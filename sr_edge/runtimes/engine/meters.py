@@ -14,6 +14,7 @@ import numpy as np
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.runtimes.engine.host_format import graph_shape
 from sr_edge.runtimes.session import Latency, Session, StageTimes
 from sr_edge.spec import RGB, FrameFormat, TileSpec, member_of
 
@@ -134,7 +135,7 @@ class StartUp:
 
 
 def random_tile(tile: TileSpec | str, io: FrameFormat | str, channels: int = RGB) -> Batch | Uint8Frame:
-    """A seeded random tile for `Session.run`: uint8 HWC, or float32 NCHW in [0, 1].
+    """A seeded random tile for `Session.run`: uint8 HWC, a packed NV12 tile, or float32 NCHW in [0, 1].
 
     Args:
         tile: height and width.
@@ -144,8 +145,8 @@ def random_tile(tile: TileSpec | str, io: FrameFormat | str, channels: int = RGB
     tile = TileSpec.of(tile)
     io = member_of(FrameFormat, io, "frame format")
     generator = np.random.default_rng(_SEED)
-    if io is FrameFormat.UINT8_NHWC:
-        return generator.integers(0, 256, (tile.height, tile.width, channels), np.uint8)
+    if io is not FrameFormat.FLOAT_NCHW:
+        return generator.integers(0, 256, graph_shape(io, tile, channels)[1:], np.uint8)
     return generator.random((1, channels, tile.height, tile.width), np.float32)
 
 

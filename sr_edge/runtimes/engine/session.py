@@ -19,7 +19,14 @@ from sr_edge.controls import Controls, control_values
 from sr_edge.errors import SrEdgeError, UsageError
 from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.runtimes.engine.executed import Executed, require_requested
-from sr_edge.runtimes.engine.host_format import Tile, empty_tile, format_of, frames_from_tile, tile_from_frames
+from sr_edge.runtimes.engine.host_format import (
+    Tile,
+    empty_tile,
+    format_of,
+    frames_from_tile,
+    output_format,
+    tile_from_frames,
+)
 from sr_edge.runtimes.engine.meters import measure_latency
 from sr_edge.runtimes.session import Latency, SessionRequest, SessionSpec, StageTimes
 from sr_edge.spec import FrameFormat, TileSpec
@@ -110,6 +117,7 @@ def verified_spec(engine: Engine, request: SessionRequest, properties: EnginePro
         channels=request.card.channels,
         reuse_table=request.card.reuse_table,
         has_uint8_graph=request.io is FrameFormat.UINT8_NHWC,
+        nv12_colour=request.nv12_colour,
     )
 
 
@@ -144,10 +152,11 @@ class EngineSession:
         self._engine = engine
         self._spec = spec
         self._out_tile = TileSpec(spec.tile.height * spec.scale, spec.tile.width * spec.scale)
+        self._out_io = output_format(spec.io)
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         for index in range(spec.slots):
-            tiles = (empty_tile(spec.io, tile, spec.channels) for tile in (spec.tile, self._out_tile))
-            self._free.put(_Slot(index, *tiles))
+            source = empty_tile(spec.io, spec.tile, spec.channels)
+            self._free.put(_Slot(index, source, empty_tile(self._out_io, self._out_tile, spec.channels)))
         self._pool = ThreadPoolExecutor(spec.slots, thread_name_prefix=f"sr-edge-{spec.runtime}")
         self._tickets: dict[int, Future[Batch | Uint8Frame]] = {}
         self._next_ticket = itertools.count()
@@ -164,7 +173,7 @@ class EngineSession:
     def run_staged(
         self, frames: Batch | Uint8Frame, controls: Controls | None = None
     ) -> tuple[Batch | Uint8Frame, StageTimes]:
-        out_format = format_of(frames, self._spec.tile, self._spec.channels)
+        out_format = self._checked_format(frames)
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
@@ -175,7 +184,7 @@ class EngineSession:
             self._free.put(slot)
 
     def submit(self, frames: Batch | Uint8Frame, controls: Controls | None = None) -> int:
-        out_format = format_of(frames, self._spec.tile, self._spec.channels)
+        out_format = self._checked_format(frames)
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
@@ -245,6 +254,10 @@ class EngineSession:
                 remedy="open another one",
             )
 
+    def _checked_format(self, frames: Batch | Uint8Frame) -> FrameFormat:
+        """The format of the result for these frames."""
+        return output_format(format_of(frames, self._spec.io, self._spec.tile, self._spec.channels))
+
     def _engine_tile(self, frames: Batch | Uint8Frame, slot: _Slot) -> Tile:
         """`frames` as the engine reads them: in place where possible, else copied into the slot's buffer."""
         tile = tile_from_frames(frames, self._spec.io)
@@ -256,7 +269,7 @@ class EngineSession:
     def _upscale(
         self, slot: _Slot, tile: Tile, controls: ControlArrays, out_format: FrameFormat, started: float
     ) -> tuple[Batch | Uint8Frame, StageTimes]:
-        is_own_format = out_format is self._spec.io
+        is_own_format = out_format is self._out_io
         out = empty_tile(out_format, self._out_tile, self._spec.channels) if is_own_format else slot.output
         prepared = time.perf_counter()
         self._engine.infer(slot.index, tile, controls, out)

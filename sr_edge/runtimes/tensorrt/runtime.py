@@ -17,7 +17,7 @@ from sr_edge.runtimes.cuda.api import Cuda, Gpu
 from sr_edge.runtimes.cuda.gpu_state import GpuState, read_gpu_state
 from sr_edge.runtimes.cuda.providers import PROVIDERS, find_gpus, open_cuda
 from sr_edge.runtimes.engine.executed import Executed, require_possible
-from sr_edge.runtimes.engine.host_format import graph_shape, require_graph
+from sr_edge.runtimes.engine.host_format import graph_shape, output_format, require_graph
 from sr_edge.runtimes.engine.session import DEFAULT_SLOTS, EngineProperties, verified_spec
 from sr_edge.runtimes.session import Availability, Device, Session, SessionRequest
 from sr_edge.runtimes.tensorrt.api import (
@@ -239,12 +239,12 @@ def io_tensors_of(trt: TrtModule, engine: TrtICudaEngine, request: SessionReques
     require_graph(request, *shapes)
     scale = request.card.scale
     upscaled = TileSpec(request.tile.height * scale, request.tile.width * scale)
-    is_uint8 = request.io is FrameFormat.UINT8_NHWC
-    element: Element = np.dtype(np.uint8) if is_uint8 else np.dtype(np.float32)
+    is_float = request.io is FrameFormat.FLOAT_NCHW
+    element: Element = np.dtype(np.float32) if is_float else np.dtype(np.uint8)
     return IoTensors(
         IoTensor(tile, graph_shape(request.io, request.tile, request.card.channels), element),
         tuple(IoTensor(name, (1,), np.dtype(np.float32)) for name in inputs if name != tile),
-        IoTensor(out, graph_shape(request.io, upscaled, request.card.channels), element),
+        IoTensor(out, graph_shape(output_format(request.io), upscaled, request.card.channels), element),
     )
 
 

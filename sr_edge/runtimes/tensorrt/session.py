@@ -17,7 +17,7 @@ from sr_edge.runtimes.session import Latency, SessionSpec
 from sr_edge.runtimes.tensorrt.engine import DeviceTimes, TensorRtEngine
 from sr_edge.spec import FrameFormat
 
-_TYPES = {FrameFormat.FLOAT_NCHW: "<f4", FrameFormat.UINT8_NHWC: "|u1"}
+_TYPES = {FrameFormat.FLOAT_NCHW: "<f4", FrameFormat.UINT8_NHWC: "|u1", FrameFormat.NV12: "|u1"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class TensorRtSession(EngineSession):
             controls: values of the network's named scalars; the others have their defaults.
 
         Returns:
-            The upscaled tile as a new array in host memory, in the graph's format.
+            The upscaled tile as a new array in host memory, in the format of the graph's output.
 
         Raises:
             TileError: the shape is not that of the session's tile.
@@ -114,9 +114,9 @@ class TensorRtSession(EngineSession):
         values = self._control_arrays(controls)
         slot = self._claim()
         try:
-            out = empty_tile(self.spec.io, self._out_tile, self.spec.channels)
+            out = empty_tile(self._out_io, self._out_tile, self.spec.channels)
             self._gpu_engine.infer_from_device(slot.index, tile.address, values, out)
-            return frames_from_tile(out, self.spec.io)
+            return frames_from_tile(out, self._out_io)
         finally:
             self._free.put(slot)
 

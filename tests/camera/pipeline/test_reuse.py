@@ -15,7 +15,7 @@ import pytest
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
 from sr_edge.camera.flow.events import EventLog
 from sr_edge.camera.media.conversion import frame_from_rgb
-from sr_edge.camera.media.frame import PixelFormat, VideoFrame
+from sr_edge.camera.media.frame import Colour, PixelFormat, VideoFrame
 from sr_edge.camera.pipeline.fallback import FallbackTiming
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler, NetworkFrameUpscaler
 from sr_edge.camera.pipeline.loop import Loop
@@ -24,9 +24,12 @@ from sr_edge.camera.pipeline.statistics import StreamReport
 from sr_edge.camera.preview.engines import EngineOption
 from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
 from sr_edge.frames import Region
+from sr_edge.nv12.colour import Nv12Colour
+from sr_edge.runtimes import Session
 from sr_edge.spec import Precision
 from sr_edge.upscaler import ReuseOptions
 from tests.camera.fakes import TIMEOUT_S, ListSource, eventually
+from tests.nv12_frames import colour_of
 from tests.upscaler.test_reuse import SlottedSession, scene
 
 BLOCK = Policy(Dropping.BLOCK)
@@ -80,6 +83,40 @@ def test_frames_of_a_stream_are_the_same_to_the_bit(
     assert exact.reuse.tiles - exact.reuse.reused == reusing.computed < computing.computed
     assert exact.reused_share == exact.recent_reused_share == exact.reuse.share > 0
     assert all((frame.reuse is None) == (frame.sequence % options.get("every", 1) != 0) for frame in outputs)
+
+
+@pytest.mark.parametrize("pixel_format", [PixelFormat.NV12, PixelFormat.I420])
+def test_frames_of_an_nv12_graph_are_the_same_to_the_bit(
+    pixel_format: PixelFormat, session: Session, nv12_session: Session
+) -> None:
+    """Every frame comes with a colour that the NV12 graph takes and, after it, with one that it does not take."""
+    colours = colour_of(Nv12Colour.BT709_LIMITED), Colour()
+    coloured = [replace(frame, colour=colour) for frame in clip(pixel_format, 3) for colour in colours]
+    frames = [replace(frame, sequence=number) for number, frame in enumerate(coloured)]
+    outputs, reports = {}, {}
+    for reuse in ("off", "exact"):
+        upscaler = NetworkFrameUpscaler(session, session.spec.slots + 1, reuse=reuse, nv12_session=nv12_session)
+        loop = Loop(ListSource(frames), upscaler, LoopOptions(policy=BLOCK))
+        outputs[reuse], reports[reuse] = list(loop.frames()), loop.report()
+    assert_same(outputs["exact"], outputs["off"])
+    counted = reports["exact"].reuse
+    assert counted is not None and 0 < counted.reused < counted.tiles
+    assert sum(len(frame.reuse.reused) for frame in outputs["exact"] if frame.reuse) == counted.reused
+    for taken in (0, 1):
+        of_graph = [frame.reuse for frame in outputs["exact"][taken::2] if frame.reuse is not None]
+        assert len(of_graph) == len(frames) // 2 and any(reuse.reused for reuse in of_graph)
+
+
+def test_each_stream_of_an_nv12_graph_keeps_its_own_tiles(session: Session, nv12_session: Session) -> None:
+    frame = replace(clip(PixelFormat.NV12, 3)[0], colour=colour_of(Nv12Colour.BT709_LIMITED))
+    shared = NetworkFrameUpscaler(session, nv12_session=nv12_session)
+    first, second = shared.for_stream(), shared.for_stream()
+    tiles = first.count_changed(frame)
+    first.infer(first.prepare(frame))
+    assert tiles is not None and tiles > 1
+    assert [each.count_changed(frame) for each in (first, second, shared)] == [0, tiles, tiles]
+    off = NetworkFrameUpscaler(session, reuse="off", nv12_session=nv12_session)
+    assert off.count_changed(frame) is None
 
 
 def test_frames_are_the_same_after_a_source_came_back_with_another_size() -> None:

@@ -31,6 +31,7 @@ from sr_edge.export.passes.layout.group_norm import group_norm_without_reshape
 from sr_edge.export.passes.layout.movement import movement_merged
 from sr_edge.export.passes.layout.normalization import channel_means_as_convolutions
 from sr_edge.export.passes.layout.split_convolutions import split_outputs
+from sr_edge.export.passes.nv12_io import wrap_nv12
 from sr_edge.export.passes.pass_result import GraphPass
 from sr_edge.export.passes.rewrites.cumulative_sum import cumulative_sum_as_product
 from sr_edge.export.passes.rewrites.einsum import einsum_as_product
@@ -41,6 +42,7 @@ from sr_edge.export.passes.rewrites.opset import lower_opset
 from sr_edge.export.passes.rewrites.pixel_rearrangement import rearranged_pixels
 from sr_edge.export.passes.simplify import simplify
 from sr_edge.export.passes.uint8_io import wrap_uint8
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.spec import ActivationType
 
 CONV = "(float[1,3,8,8] x) => (float[1,3,8,8] y) <float[3,3,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}>"
@@ -183,6 +185,12 @@ PASSES = {
         second_run=ExportError,
     ),
     "wrap_uint8": PassCase(wrap_uint8, graph(f"{CONV} {{ y = Conv(x, w) }}"), None, second_run=ExportError),
+    "wrap_nv12": PassCase(
+        partial(wrap_nv12, colour=Nv12Colour.BT709_LIMITED),
+        graph(f"{CONV} {{ y = Conv(x, w) }}"),
+        None,
+        second_run=ExportError,
+    ),
     "insert_qdq": PassCase(
         partial(insert_qdq, calibration=calibration(True), activation_type=ActivationType.INT8),
         graph(f"{CONV} {{ y = Conv(x, w) }}"),

@@ -21,7 +21,7 @@ from sr_edge.upscaler import Upscaler
 from tests.expected_errors import raises
 
 Array = npt.NDArray[Any]
-FLOAT, UINT8 = FrameFormat
+FLOAT, UINT8 = FrameFormat.FLOAT_NCHW, FrameFormat.UINT8_NHWC
 TILE = TileSpec(16, 24)
 
 

@@ -15,7 +15,9 @@ import pytest
 from sr_edge.errors import EngineError
 from sr_edge.export import check_graph, wrap_uint8
 from sr_edge.export.checks.targets import readers_of
+from sr_edge.export.passes.nv12_io import wrap_nv12
 from sr_edge.models import ARCHITECTURES
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.tensorrt.api import TensorRTLibrary
 from sr_edge.runtimes.tensorrt.builder import BuiltEngine, build_engine
 from sr_edge.runtimes.tensorrt.options import BuildOptions
@@ -70,6 +72,21 @@ def test_uint8_frames_build_for_the_next_generation_too(
         float_precision = Precision.FP16 if precision is Precision.INT8 else precision
         options = BuildOptions(precision, float_precision, FrameFormat.UINT8_NHWC, compute_capability="8.9")
         assert build_engine(rtx, graph, options).plan
+
+
+def test_nv12_frames_build_in_every_precision(
+    rtx: TensorRTLibrary, systems: Callable[[str], System], tmp_path: Path
+) -> None:
+    for precision in PRECISIONS:
+        graph = tmp_path / f"{precision}.onnx"
+        wrapped = wrap_nv12(onnx.load(graph_of(systems("convnet-tiny"), precision)), Nv12Colour.BT709_LIMITED)
+        onnx.save(wrapped.model, graph)
+        float_precision = Precision.FP16 if precision is Precision.INT8 else precision
+        engine = build_engine(
+            rtx, graph, BuildOptions(precision, float_precision, FrameFormat.NV12, compute_capability="8.6")
+        )
+        assert engine.plan
+        assert engine.types.precision is precision
 
 
 def test_a_graph_that_it_refuses_would_be_seen(rtx: TensorRTLibrary, tmp_path: Path) -> None:
