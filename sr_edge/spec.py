@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TypeVar
 
 from sr_edge.errors import TileError, UnknownNameError, UsageError
+from sr_edge.reuse_table import ReuseTable
 
 StageProgress = Callable[[str, int, int], None]
 """Reports the progress of a long job: called with (stage, steps done, number of steps)."""
@@ -300,6 +301,7 @@ class ModelCard:
         minimum_px: Smallest height and width of a tile.
         square_tiles: Whether tiles must be square.
         tiling: Whether the network may run in tiles.
+        reuse_table: What it costs to reuse the results of tiles that changed a little; None if it was not measured.
     """
 
     name: str
@@ -327,6 +329,7 @@ class ModelCard:
     minimum_px: int = 1
     square_tiles: bool = False
     tiling: Tiling = Tiling.SUPPORTED
+    reuse_table: ReuseTable | None = None
 
     def __post_init__(self) -> None:
         if self.scale < 1:

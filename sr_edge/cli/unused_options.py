@@ -140,6 +140,11 @@ def _without_reuse(values: Values) -> str | None:
     return "with --reuse off, which keeps no tiles" if values["reuse"] == "off" else None
 
 
+def _without_bound(values: Values) -> str | None:
+    is_bound = values["reuse"] not in ("", "off", "exact")
+    return None if is_bound else "without --reuse DB: a result of the same samples needs no refresh"
+
+
 def _is_other_timeout(seconds: float) -> bool:
     return seconds != 10.0
 
@@ -166,6 +171,7 @@ UNUSED = (
     Unused(("stream",), "give_up_s", _if_nothing_can_be_lost, lambda value: value is not None),
     Unused(("stream", "preview"), "open_timeout_s", _if_source_is_at_hand, _is_other_timeout),
     Unused(("stream", "preview", "upscale"), "reuse_memory", _without_reuse),
+    Unused(("stream", "preview", "upscale"), "reuse_refresh_s", _without_bound, lambda value: value is not None),
     Unused(("preview",), "once", _if_source_is_not_repeated),
     Unused(("compile",), "timing_cache", _if_no_engine_is_built),
 )

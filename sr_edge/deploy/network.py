@@ -24,6 +24,7 @@ from sr_edge.deploy.graphs import FloatExports, export_float_graphs, export_int8
 from sr_edge.deploy.manifest import build_manifest, write_network_weights
 from sr_edge.deploy.pass_choice import choose_passes
 from sr_edge.deploy.plan import DeployPlan, require_fitting_nv12, require_fitting_tile
+from sr_edge.deploy.reuse_table import with_reuse_table
 from sr_edge.errors import (
     BundleError,
     CalibrationError,
@@ -180,7 +181,7 @@ def _build(
         left_out[Precision.BF16] = golden.bf16_failure
         precisions.remove(Precision.BF16)
     calibration_report = int8 if isinstance(int8, CalibrationReport) else None
-    card = floats.reports[0].metadata.card
+    card, reuse_note = with_reuse_table(floats.reports[0].metadata.card, plan, images, staging, progress)
     calibration = calibration_report.calibration if calibration_report else None
     main = MainTile(floats, calibration, chosen.measurements, precisions)
     further = write_further_tiles(model, plan, main, images, staging, progress)
@@ -196,7 +197,8 @@ def _build(
         staging,
         further.artifacts,
     )
-    notes = (*_notes(model, floats, tile_note, calibration_report, left_out), *chosen.notes, *further.notes)
+    notes = _notes(model, floats, (tile_note, reuse_note), calibration_report, left_out)
+    notes = (*notes, *chosen.notes, *further.notes)
     return _BuiltBundle(manifest, floats.reports, precisions, notes)
 
 
@@ -247,13 +249,13 @@ def _measured(
 def _notes(
     model: LoadedModel,
     floats: FloatExports,
-    tile_note: str,
+    measured: tuple[str, ...],
     calibration_report: CalibrationReport | None,
     left_out: Mapping[Precision, str],
 ) -> tuple[str, ...]:
     """The notes on a bundle, without repetitions."""
     first = floats.reports[0]
-    notes = [*model.remarks, first.form_reason, tile_note]
+    notes = [*model.remarks, first.form_reason, *measured]
     notes += [remark for report in floats.reports for remark in report.remarks]
     notes += [calibration_report.sentence, *calibration_report.warnings] if calibration_report else []
     notes += [f"{precision} is left out: {reason}" for precision, reason in left_out.items()]

@@ -45,6 +45,7 @@ class DeployPlan:
         lr: Their low-resolution versions; None downscales the originals.
         with_tile_needs: Whether the effect of tiles of this size on an image is measured and recorded in the model card
             (`sr_edge.models.tiles.tile_safety`).
+        with_reuse_table: Whether it is measured what the reuse of changed tiles costs (`sr_edge.reuse_table`).
         form: The form of the graphs; None takes the static form or, where there is none, the traced one.
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
         passes: The passes that make the graphs faster; MEASURED times them in the runtimes that are quick to open.
@@ -75,6 +76,7 @@ class DeployPlan:
     hr: Path | None = None
     lr: Path | None = None
     with_tile_needs: bool = True
+    with_reuse_table: bool = True
     form: Form | None = None
     targets: Sequence[str] = ()
     passes: PassChoice = PassChoice.MEASURED

@@ -13,6 +13,7 @@ from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
+from sr_edge.reuse_table import ReuseTable
 from sr_edge.spec import (
     CHANNEL_NAMES,
     RGB,
@@ -116,6 +117,7 @@ class SessionSpec:
         has_uint8_graph: whether uint8 frames run in a graph of their own, without conversion to float on the host.
         tiles: sizes of input that the session takes, the main one first; empty if `tile` is the only one.
         tile_times: the measured time of each of them; empty if they were not measured on this machine.
+        reuse_table: what it costs to reuse the results of changed tiles, from the card; None if it was not measured.
         nv12_colour: matrix and range of the frames of a graph that takes packed NV12 tiles; None for other graphs.
     """
 
@@ -139,6 +141,7 @@ class SessionSpec:
     has_uint8_graph: bool = False
     tiles: tuple[TileSpec, ...] = ()
     tile_times: tuple[TileTime, ...] = ()
+    reuse_table: ReuseTable | None = None
     nv12_colour: Nv12Colour | None = None
 
     def __str__(self) -> str:

@@ -4,7 +4,9 @@ The output of a network for a tile is a function of the samples of the tile alon
 Cameras that look at a still scene send many such tiles: where nothing moves, the blocks of a compressed video decode to
 the same samples from frame to frame.
 
-For each place of a tile, the samples and the result of the last frame are kept (docs/adr/0023).
+For each place of a tile, the samples and the result of the last frame are kept (docs/adr/0023). With a bound in
+decibels, a tile that changed a little keeps its result, too, with the samples that it was computed of: a slow change
+adds up until it counts (docs/adr/0027).
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sr_edge.errors import UsageError
 from sr_edge.frames import Region
 from sr_edge.nv12.frames import Nv12Frame, TiledSamples, nv12_shape
+from sr_edge.reuse_table import ReuseTable
 from sr_edge.tiling import Samples, TilePlan, cut_tile
-from sr_edge.upscaler.reuse_options import BOUND, ReuseOptions, memory_text
+from sr_edge.upscaler.reuse_bound import ReuseBound, reuse_bound
+from sr_edge.upscaler.reuse_options import ReuseOptions, memory_text
 
 Submit = Callable[[Samples], int]
 Result = Callable[[int], Samples]
@@ -36,6 +39,7 @@ class ReuseStatistics:
     Attributes:
         tiles: Number of tiles that were needed.
         reused: Number of them that were not computed.
+        changed: Number of the reused ones that had changed a little; 0 without a bound in decibels.
         memory_bytes: Memory that the kept tiles occupy: their samples and those of their results.
         most_bytes: The memory that they may occupy.
         needed_bytes: The memory that the tiles of the last frame need. Where it exceeds `most_bytes`, nothing is kept.
@@ -43,6 +47,7 @@ class ReuseStatistics:
 
     tiles: int = 0
     reused: int = 0
+    changed: int = 0
     memory_bytes: int = 0
     most_bytes: int = 0
     needed_bytes: int = 0
@@ -89,6 +94,7 @@ class TiledFrame:
         window: The part of the frame that is upscaled; None for all of it.
         scale: Magnification of the network.
         alpha_pass: Number, from 0, and total of the passes over a picture with alpha. Each pass keeps its own tiles.
+        time_s: Time of the frame, by which kept results are refreshed.
     """
 
     samples: TiledSamples
@@ -96,6 +102,7 @@ class TiledFrame:
     window: Region | None = None
     scale: int = 1
     alpha_pass: tuple[int, int] = (0, 1)
+    time_s: float = 0.0
 
     @property
     def tile_bytes(self) -> int:
@@ -131,21 +138,17 @@ class TiledFrame:
         return (0, 0) if self.window is None else (self.window.top, self.window.left)
 
 
-def tile_reuse(options: ReuseOptions) -> TileReuse | None:
+def tile_reuse(options: ReuseOptions, table: ReuseTable | None = None) -> TileReuse | None:
     """The store for these options; None if reuse is off.
 
+    Args:
+        options: What is reused.
+        table: The losses of the network, for a bound in decibels.
+
     Raises:
-        UsageError: A bound is requested.
+        UsageError: A bound is requested, and the network has no table, or one that does not give this bound.
     """
-    if options.mode == BOUND:
-        raise UsageError(
-            f"reuse within a bound of {options.bound_db:g} dB is not available: this model has no table of how much a "
-            "change of the input moves its output",
-            found=options.bound_db,
-            wanted="off or exact",
-            remedy="use exact, which reuses tiles whose samples did not change",
-        )
-    return None if options.is_off else TileReuse(options)
+    return None if options.is_off else TileReuse(options, reuse_bound(options, table))
 
 
 class TileReuse:
@@ -155,21 +158,24 @@ class TileReuse:
     and the counts; neither `submit` nor `result` of a session is called while it is held.
     """
 
-    def __init__(self, options: ReuseOptions) -> None:
+    def __init__(self, options: ReuseOptions, bound: ReuseBound | None = None) -> None:
         """Creates an empty store.
 
         Args:
             options: The mode, and the memory that tiles and results may occupy.
+            bound: Which changed tiles are reused, too; None for none.
         """
+        self._bound = bound
         self._lock = threading.Lock()
         self._kept: OrderedDict[Place, _Tile] = OrderedDict()
         self._most_bytes = options.memory_bytes
-        self._needed_bytes = self._memory_bytes = self._tiles = self._reused = 0
+        self._needed_bytes = self._memory_bytes = self._tiles = self._reused = self._changed = 0
 
     @property
     def statistics(self) -> ReuseStatistics:
         with self._lock:
-            return ReuseStatistics(self._tiles, self._reused, self._memory_bytes, self._most_bytes, self._needed_bytes)
+            counts = self._tiles, self._reused, self._changed
+            return ReuseStatistics(*counts, self._memory_bytes, self._most_bytes, self._needed_bytes)
 
     def clear(self) -> None:
         """Drops all tiles."""
@@ -189,20 +195,23 @@ class TileReuse:
             self._needed_bytes = tiled.needed_bytes
         return FrameTiles(self, submit, result, tiled, tiled.needed_bytes <= self._most_bytes)
 
-    def count_changed(self, frame_hwc: TiledSamples, plan: TilePlan) -> int:
-        """The number of tiles of a frame that would be computed now."""
+    def count_changed(self, frame_hwc: TiledSamples, plan: TilePlan, time_s: float = 0.0) -> int:
+        """The number of tiles of a frame that would be computed at a time."""
         tiles = (cut_tile(frame_hwc, plan.tile, row, column) for row, column in plan.places())
         places = TiledFrame(frame_hwc, plan).places
-        return sum(self._same(place, tile.tobytes()) is None for place, tile in zip(places, tiles, strict=True))
+        return sum(self._reusable(place, tile, time_s)[0] is None for place, tile in zip(places, tiles, strict=True))
 
-    def find(self, place: Place, samples: bytes) -> _Tile | None:
-        """The kept tile of a place if its samples are these; counts the tile."""
-        kept = self._same(place, samples)
+    def find(self, place: Place, samples: Samples, time_s: float) -> _Tile | None:
+        """The kept tile of a place if its result can be reused for these samples; counts the tile."""
+        kept, has_changed = self._reusable(place, samples, time_s)
         with self._lock:
             if kept is not None and self._kept.get(place) is kept:
                 self._kept.move_to_end(place)
             self._tiles += 1
             self._reused += kept is not None
+            self._changed += has_changed
+        if kept is not None and self._bound is not None and not has_changed:
+            kept.turn = self._bound.turn(kept.phase, time_s)  # as new as a result that is computed now
         return kept
 
     def keep(self, place: Place, tile: _Tile) -> None:
@@ -215,11 +224,23 @@ class TileReuse:
             while self._memory_bytes > self._most_bytes:
                 self._memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
 
-    def _same(self, place: Place, samples: bytes) -> _Tile | None:
+    def turn(self, phase: float, time_s: float) -> int:
+        """The turn of a tile that is computed, see `ReuseBound`."""
+        return 0 if self._bound is None else self._bound.turn(phase, time_s)
+
+    def _reusable(self, place: Place, samples: Samples, time_s: float) -> tuple[_Tile | None, bool]:
+        """The kept tile of a place if its result can be reused for these samples, and whether they have changed."""
         with self._lock:
             kept = self._kept.get(place)
-        # Compared without the lock: bytes do not change. Bytes that differ early are told apart early.
-        return kept if kept is not None and not kept.has_failed and kept.samples == samples else None
+        if kept is None or kept.has_failed:
+            return None, False
+        # Compared without the lock: kept samples do not change. Samples that differ early are told apart early.
+        if kept.samples == samples.tobytes():
+            return kept, False
+        if self._bound is None or self._bound.turn(kept.phase, time_s) != kept.turn:
+            return None, False
+        before = np.frombuffer(kept.samples, samples.dtype).reshape(samples.shape)
+        return (kept, True) if self._bound.allows(before, samples) else (None, False)
 
 
 class FrameTiles:
@@ -247,15 +268,17 @@ class FrameTiles:
     def submit(self, samples: Samples) -> int:
         """Starts a tile unless it is kept; returns the number of the tile, which is its ticket."""
         number = len(self._tiles)
-        place, content = self._places[number], samples.tobytes()
-        kept = self._reuse.find(place, content)
+        place = self._places[number]
+        kept = self._reuse.find(place, samples, self._tiled.time_s)
         if kept is not None:
             self._reused.add(number)
             self._tiles.append(kept)
             return number
         # `submit` of the session waits while all of its slots are taken. Two threads that submit the same tile at the
         # same moment compute it twice.
-        tile = _Tile(content, self._session_submit(samples), self._session_result, self._tile_bytes)
+        phase = number / len(self._places)
+        tile = _Tile(samples.tobytes(), self._session_submit(samples), self._session_result, self._tile_bytes)
+        tile.phase, tile.turn = phase, self._reuse.turn(phase, self._tiled.time_s)
         self._tiles.append(tile)
         if self._is_kept:
             self._reuse.keep(place, tile)
@@ -280,6 +303,7 @@ class _Tile:
     def __init__(self, samples: bytes, ticket: int, result: Result, memory_bytes: int) -> None:
         self.samples, self.memory_bytes = samples, memory_bytes
         self.has_failed = False
+        self.phase, self.turn = 0.0, 0
         self._lock = threading.Lock()
         self._ticket, self._result = ticket, result
         self._output: Samples | None = None

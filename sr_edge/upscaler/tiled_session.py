@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,9 @@ from sr_edge.nv12.frames import TiledSamples
 from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, upscale_frame_in_flight
-from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse
+from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse, tile_reuse
+from sr_edge.upscaler.reuse_bound import require_bound_for
+from sr_edge.upscaler.reuse_options import ReuseOptions
 from sr_edge.upscaler.tile_choice import TileChoice, choose_tiles
 
 _LOG = logging.getLogger(__name__)
@@ -30,24 +33,13 @@ OnReuse = Callable[[FrameReuse], None]
 
 @dataclass(frozen=True)
 class Request:
-    """How one frame is upscaled; `alpha_pass` is (number, total) of the passes over a picture with alpha."""
+    """How one frame is upscaled; for `alpha_pass` and `time_s` see `TiledFrame`. Without a time it is that of now."""
 
     on_tile: OnTile | None = None
     region: Region | None = None
     on_reuse: OnReuse | None = None
     alpha_pass: tuple[int, int] = (0, 1)
-
-
-def require_session(session: object) -> None:
-    """Raises UsageError for what is not a session, such as a path or a bundle."""
-    if not hasattr(session, "spec"):
-        raise UsageError(
-            f"a {type(session).__name__} is no session",
-            found=type(session).__name__,
-            wanted="Session",
-            remedy="call sr_edge.open_upscaler(...), which takes the path of a bundle or an ONNX file, or "
-            "sr_edge.open_frame_session(...)",
-        )
+    time_s: float | None = None
 
 
 @dataclass(eq=False)
@@ -96,11 +88,11 @@ class TiledSession:
                 remedy='deploy the network with --io nv12, and open the session with io="nv12"',
             )
 
-    def count_changed(self, frame_hwc: TiledSamples) -> int | None:
-        """The number of tiles of a frame that `upscale` would compute now; None without reuse."""
+    def count_changed(self, frame_hwc: TiledSamples, time_s: float | None = None) -> int | None:
+        """The number of tiles of a frame that `upscale` would compute at that time; None without reuse."""
         if self.reuse is None:
             return None
-        return self.reuse.count_changed(frame_hwc, self._choose(frame_hwc).plan)
+        return self.reuse.count_changed(frame_hwc, self._choose(frame_hwc).plan, _time_or_now(time_s))
 
     def upscale(
         self,
@@ -130,7 +122,8 @@ class TiledSession:
             return upscale(submit, result)
         if region is not None:
             plan, window = plan.covering(region)
-        tiles = self.reuse.frame(submit, result, TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass))
+        tiled = TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass, _time_or_now(request.time_s))
+        tiles = self.reuse.frame(submit, result, tiled)
         upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
         if request.on_reuse is not None:
             request.on_reuse(tiles.summary())
@@ -148,3 +141,35 @@ class TiledSession:
             _LOG.info("%s", choice)
         if self.on_tiles is not None:
             self.on_tiles(choice)
+
+
+def tiled_session(
+    session: Session, overlap_px: int | None, options: ReuseOptions, on_tiles: OnTiles | None
+) -> TiledSession:
+    """The session with an empty store of tiles to reuse.
+
+    Args:
+        session: An open session.
+        overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
+        options: Which tiles are reused.
+        on_tiles: See `TiledSession`.
+
+    Raises:
+        UsageError: What was given is not a session, or its network has no such bound of reuse.
+    """
+    if not hasattr(session, "spec"):
+        raise UsageError(
+            f"a {type(session).__name__} is no session",
+            found=type(session).__name__,
+            wanted="Session",
+            remedy="call sr_edge.open_upscaler(...), which takes the path of a bundle or an ONNX file, or "
+            "sr_edge.open_frame_session(...)",
+        )
+    spec = session.spec
+    require_bound_for(options, spec.io)
+    used_overlap_px = spec.overlap_px if overlap_px is None else overlap_px
+    return TiledSession(session, used_overlap_px, tile_reuse(options, spec.reuse_table), on_tiles)
+
+
+def _time_or_now(time_s: float | None) -> float:
+    return time.monotonic() if time_s is None else time_s

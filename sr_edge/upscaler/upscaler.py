@@ -40,9 +40,10 @@ from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colou
 from sr_edge.runtimes.session import Session
 from sr_edge.tiling import Samples, output_frame
 from sr_edge.upscaler.conversion import convert, require_order
-from sr_edge.upscaler.reuse import ReuseStatistics, tile_reuse
+from sr_edge.upscaler.reuse import ReuseStatistics
+from sr_edge.upscaler.reuse_bound import require_bound_for
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
-from sr_edge.upscaler.tiled_session import OnReuse, OnTile, OnTiles, Request, TiledSession, require_session
+from sr_edge.upscaler.tiled_session import OnReuse, OnTile, OnTiles, Request, tiled_session
 
 Roi = Region | tuple[int, int, int, int] | str
 """A part of a picture: (x, y, width, height) in pixels before upscaling, or the same as text, "0,0,320,180"."""
@@ -79,22 +80,20 @@ class Upscaler:
             session: An open engine. As many tiles are in flight as it has slots.
             overlap_px: Minimum overlap of tiles in low-resolution pixels; None for the network's own.
             controls: Values of the network's controls; those not named take their defaults.
-            reuse: "exact" keeps the last result of each tile, and does not compute a tile again whose samples did not
-                change: for the frames of a camera or a video. The output is the same to the bit. "off" keeps nothing.
-                `ReuseOptions` also sets the memory that kept tiles may occupy, see `reuse_statistics`.
+            reuse: "exact" does not compute a tile again whose samples did not change since the last frame; the output
+                is the same to the bit. A number of decibels also reuses tiles that changed so little that no more PSNR
+                is lost (`sr_edge.reuse_table`). `ReuseOptions` sets the memory for kept tiles, too.
             resources: An exit stack that is closed together with the upscaler.
             on_tiles: Called with the tiles of the first frame, and again whenever they are others than those before.
 
         Raises:
-            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; or no
-                mode of reuse.
+            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no mode
+                of reuse, or a bound that the reuse table does not give.
         """
-        require_session(session)
+        self._reuse_options = ReuseOptions.parse(reuse)
+        self._tiled = tiled_session(session, overlap_px, self._reuse_options, on_tiles)
         self._session = session
         self._controls = control_values(session.spec.controls, controls)
-        self._reuse_options = ReuseOptions.parse(reuse)
-        overlap_px = session.spec.overlap_px if overlap_px is None else overlap_px
-        self._tiled = TiledSession(session, overlap_px, tile_reuse(self._reuse_options), on_tiles)
         self._resources = resources or ExitStack()
 
     @property
@@ -114,17 +113,20 @@ class Upscaler:
 
     def with_own_reuse(self) -> Upscaler:
         """An upscaler of the same session and options that keeps tiles of its own, for one more stream of frames."""
-        other = copy(self)
-        other._tiled = replace(self._tiled, reuse=tile_reuse(self._reuse_options))
+        other, tiled = copy(self), self._tiled
+        other._tiled = tiled_session(self._session, tiled.overlap_px, self._reuse_options, tiled.on_tiles)
         other._resources = ExitStack()
         return other
 
     def with_session(self, session: Session) -> Upscaler:
         """An upscaler of another session of the same network, with the same options, controls and kept tiles.
 
-        Frames of a stream that run in either session share the memory of `ReuseOptions`. The caller owns the session.
-        Only this upscaler calls `on_tiles`.
+        Both upscalers share the memory of `ReuseOptions`. The new one never calls `on_tiles`, nor closes the session.
+
+        Raises:
+            UsageError: The session takes NV12 frames, and reuse has a bound in decibels.
         """
+        require_bound_for(self._reuse_options, session.spec.io)
         other = copy(self)
         other._session, other._tiled = session, replace(self._tiled, session=session, on_tiles=None)
         other._resources = ExitStack()
@@ -220,17 +222,18 @@ class Upscaler:
         on_tile: OnTile | None = None,
         roi: Roi | None = None,
         on_reuse: OnReuse | None = None,
+        time_s: float | None = None,
     ) -> Frame:
         """Upscales one frame, without conversion from other kinds of pictures.
 
         Args:
             frame_hwc: uint8 or uint16 (height, width, 3) RGB or (height, width, 1) gray; for a network with four
-                channels also (height, width, 4) RGB with straight alpha. `sr_edge.channels` describes how networks with
-                one, three and four channels receive them.
+                channels also (height, width, 4) RGB with straight alpha. See `sr_edge.channels`.
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
-            roi: The part of the frame to upscale, as in a call of the upscaler; `out` has its size.
+            roi: The part of the frame to upscale, as in a call; `out` has its size.
             on_reuse: Called after the last tile with what was reused; never if reuse is off.
+            time_s: Time of the frame, by which the bound of reuse refreshes results; None for the time now.
 
         Returns:
             `out`, or a new frame of the same type and channels, `scale` times as large.
@@ -246,7 +249,7 @@ class Upscaler:
         region = None if roi is None else Region.of(roi)
         if region is not None:
             region.require_within(*frame_hwc.shape[:2])
-        return self._upscale(frame_hwc, out, Request(on_tile, region, on_reuse))
+        return self._upscale(frame_hwc, out, Request(on_tile, region, on_reuse, time_s=time_s))
 
     def _upscale(self, frame_hwc: Frame, out: Frame | None, request: Request) -> Frame:
         spec, channels, is_deep = self._session.spec, frame_hwc.shape[2], frame_hwc.dtype == np.uint16
@@ -273,6 +276,7 @@ class Upscaler:
         out: Frame | None = None,
         on_tile: OnTile | None = None,
         on_reuse: OnReuse | None = None,
+        time_s: float | None = None,
     ) -> Frame:
         """Upscales an NV12 frame in a session whose graph converts it to RGB.
 
@@ -284,6 +288,7 @@ class Upscaler:
             out: Array for the result; None allocates one.
             on_tile: Called after each tile.
             on_reuse: As for `upscale`.
+            time_s: As for `upscale`.
 
         Returns:
             `out`, or a new frame, uint8 (height, width, 3) RGB, `scale` times as large.
@@ -299,7 +304,7 @@ class Upscaler:
         def submit(packed: Samples) -> int:
             return self._session.submit(packed, self._controls)
 
-        request = Request(on_tile, on_reuse=on_reuse)
+        request = Request(on_tile, on_reuse=on_reuse, time_s=time_s)
         return self._tiled.upscale(Nv12Frame(luma, chroma), submit, self._session.result, out, request)
 
     def _upscale_luma(self, rgb_hwc: Frame, out: Frame | None, request: Request) -> Frame:
@@ -335,21 +340,22 @@ class Upscaler:
         return out
 
     def _rounds_luma(self, rgb_hwc: Frame) -> bool:
+        """Whether the luma is rounded: only where 8-bit pictures run in a graph of uint8 frames."""
         return rgb_hwc.dtype == np.uint8 and self._session.spec.has_uint8_graph
 
-    def count_changed(self, frame_hwc: Frame | Nv12Frame) -> int | None:
-        """The number of tiles of a frame that `upscale` or `upscale_nv12` would compute now; None if reuse is off."""
+    def count_changed(self, frame_hwc: Frame | Nv12Frame, time_s: float | None = None) -> int | None:
+        """The number of tiles of a frame that `upscale` would compute at that time; None if reuse is off."""
         is_luma = self._session.spec.channels == 1 and frame_hwc.shape[2] == 3
         if self._tiled.reuse is None or isinstance(frame_hwc, Nv12Frame) or not is_luma:
-            return self._tiled.count_changed(frame_hwc)
+            return self._tiled.count_changed(frame_hwc, time_s)
         luma, _ = split_luma(frame_hwc)
-        return self._tiled.count_changed(rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma)
+        return self._tiled.count_changed(rounded_luma(luma) if self._rounds_luma(frame_hwc) else luma, time_s)
 
     def upscale_picture(self, picture: Picture, on_tile: OnTile | None = None, roi: Roi | None = None) -> Picture:
         """Upscales the pixels and, with them, the opacity; profile, metadata and notes are kept.
 
-        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`. A network with four channels
-        upscales the opacity itself, together with the colours, so that once is enough.
+        A picture whose opacity varies is upscaled three times, see `sr_edge.opacity`, but once by a network with four
+        channels, which upscales the opacity itself.
 
         Args:
             picture: A picture of any size.
@@ -388,10 +394,7 @@ class Upscaler:
         return replace(picture, pixels=pixels, alpha=alpha)
 
     def _upscale_four_channels(self, picture: Picture, on_tile: OnTile | None, region: Region | None) -> Picture:
-        """Upscales colours and alpha together with a network of four channels.
-
-        The network gets the visible colours under the transparent pixels, too, so that hidden ones have no effect.
-        """
+        """Upscales alpha and the visible colours together, so that hidden ones under it have no effect."""
         upscaled = self.upscale(frame_of(with_visible_colours(picture)), on_tile=on_tile, roi=region)
         pixels = np.ascontiguousarray(picture_frame(upscaled, picture.pixels.shape[2]))
         return replace(picture, pixels=pixels, alpha=np.ascontiguousarray(upscaled[..., 3]))

@@ -21,6 +21,7 @@ import onnxruntime  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 import sr_edge.camera
+from sr_edge.bundle import TileTime
 from sr_edge.camera import (
     EngineChoice,
     NetworkFrameUpscaler,
@@ -38,7 +39,7 @@ from sr_edge.errors import BundleError, PrecisionUnavailable, StreamError, Usage
 from sr_edge.export import export_onnx
 from sr_edge.models import load_model
 from sr_edge.runtimes import Session
-from sr_edge.spec import Precision
+from sr_edge.spec import Precision, TileSpec
 from sr_edge.upscaler import Upscaler
 from tests.camera.clips import flat_frame, number_of, read_clip, write_clip
 from tests.camera.fakes import TIMEOUT_S, ListSource, RepeatingFrameUpscaler
@@ -100,6 +101,25 @@ def test_frames_that_the_nv12_graph_does_not_take_run_in_the_other_one(session: 
         assert (upscaled.format, upscaled.width) == (frame.format, 2 * frame.width)
     assert len(events) == 3
     assert ["bt601-limited" in events[0], "yuv420p10le" in events[1], "yuv422p" in events[2]] == [True] * 3
+
+
+@pytest.mark.parametrize("runs_in_main_tile", [False, True])
+def test_nv12_frames_say_once_that_only_the_main_tile_has_their_graph(
+    session: Session, nv12_session: Session, runs_in_main_tile: bool
+) -> None:
+    events: list[str] = []
+    frame = flat_frame(3)
+    main = session.spec.tile
+    fitted = TileSpec(frame.height, frame.width)
+    times = (TileTime(main, 0.001), TileTime(fitted, 1000.0)) if runs_in_main_tile else ()
+    tiled = cast(Session, SimpleNamespace(spec=replace(session.spec, tiles=(main, fitted), tile_times=times)))
+    upscaler = NetworkFrameUpscaler(tiled, nv12_session=nv12_session, on_event=events.append)
+    for _ in range(2):
+        prepared = upscaler.prepare(frame)
+        assert prepared.format is PixelFormat.NV12
+        assert upscaler.infer(prepared).width == 2 * frame.width
+    assert len(events) == (0 if runs_in_main_tile else 1)
+    assert all(str(main) in event and str(fitted) in event for event in events)
 
 
 def test_an_engine_in_bf16_does_not_convert_frames(session: Session, nv12_session: Session) -> None:

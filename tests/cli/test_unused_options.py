@@ -45,6 +45,9 @@ UNUSED_WORDS: list[tuple[str, ...]] = [
     ("stream", "BUNDLE", "PICTURES", "null", "--reuse", "off", "--reuse-memory", "1G"),
     ("preview", "BUNDLE", "PICTURES", "--reuse", "off", "--reuse-memory", "1G"),
     ("upscale", "BUNDLE", "in.mp4", "out.mp4", "--reuse", "off", "--reuse-memory", "1G"),
+    ("stream", "BUNDLE", "PICTURES", "null", "--reuse-refresh", "3"),
+    ("preview", "BUNDLE", "PICTURES", "--reuse", "off", "--reuse-refresh", "3"),
+    ("upscale", "BUNDLE", "in.mp4", "out.mp4", "--reuse-refresh", "3"),
     ("compile", "BUNDLE", "--trust-engine", "x.engine", "--timing-cache", "x.cache"),
 ]
 

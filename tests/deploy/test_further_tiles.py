@@ -30,8 +30,9 @@ from sr_edge.model_sources import open_frame_session, open_session
 from sr_edge.models import LoadedModel, load_model
 from sr_edge.models.architectures.swinir import SwinIR
 from sr_edge.models.layers.swin import SwinConfig, Upsampler
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.engine.tile_session import TileSession
-from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
+from sr_edge.spec import FrameFormat, ModelCard, PassChoice, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.tile_choice import TileChoice
 from tests.expected_errors import raises
@@ -241,3 +242,19 @@ def test_impossible_times_are_refused(report: DeployReport, tmp_path: Path, tile
     (copied / "manifest.json").write_text(json.dumps(document))
     with raises(BundleError):
         open_bundle(copied)
+
+
+def test_only_the_main_tile_has_nv12_graphs(pictures: Path, tmp_path: Path) -> None:
+    plan = replace(
+        plan_for(MAIN, "52x36", precisions=(FP32,), runtimes=("onnxruntime",)), nv12_colour=Nv12Colour.BT709_LIMITED
+    )
+    report = deploy_network(load_model("convnet-tiny", 2), pictures, tmp_path / "tiny.sredge", plan)
+    assert any(f"only the main tile {MAIN} has NV12 graphs" in note for note in report.notes)
+    with open_bundle(report.path) as bundle:
+        assert {each.tile for each in bundle.manifest.artifacts if each.io is FrameFormat.NV12} == {MAIN}
+        tested = self_test_bundle(
+            bundle, variants_of(bundle, ("onnxruntime",), (FP32,)), OpenOptions(io=FrameFormat.NV12)
+        )
+        assert [test.passed for test in tested] == [True]
+        with open_session(bundle, "onnxruntime", FP32, io="nv12") as session:
+            assert (session.spec.tile, session.spec.tiles) == (MAIN, ())

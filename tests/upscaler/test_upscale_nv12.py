@@ -165,3 +165,8 @@ def test_a_request_needs_a_colour_for_nv12_and_for_nothing_else(sessions: tuple[
         replace(request, nv12_colour=None)
     with raises(UsageError, found=str(COLOUR)):
         replace(request, io=FrameFormat.FLOAT_NCHW)
+
+
+def test_a_bound_in_decibels_is_refused_since_it_was_measured_with_rgb(sessions: tuple[Session, ...]) -> None:
+    with raises(UsageError, found="nv12"):
+        Upscaler(sessions[0], reuse=0.05)

@@ -231,7 +231,7 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
         "the segment length": f"{segment_frames} frames",
         "PyAV": av.__version__,
         # The frames are the same with exact reuse and without reuse.
-        "--reuse": EXACT if upscaler.reuse.bound_db is None else str(upscaler.reuse),
+        "--reuse": EXACT if upscaler.reuse.bound_db is None else repr(upscaler.reuse),
     }
 
 

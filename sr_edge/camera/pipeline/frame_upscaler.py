@@ -138,8 +138,8 @@ class NetworkFrameUpscaler:
     def count_changed(self, frame: VideoFrame) -> int | None:
         prepared = self.prepare(frame)
         if self._nv12 is not None and prepared.format is PixelFormat.NV12:
-            return self._nv12.count_changed(Nv12Frame(*prepared.planes))
-        return self._upscaler.count_changed(prepared.planes[0])
+            return self._nv12.count_changed(Nv12Frame(*prepared.planes), frame.time_s)
+        return self._upscaler.count_changed(prepared.planes[0], frame.time_s)
 
     def prepare(self, frame: VideoFrame) -> VideoFrame:
         if self._nv12 is not None and self._takes_nv12(frame, self._nv12.session.spec):
@@ -151,10 +151,10 @@ class NetworkFrameUpscaler:
         reuses: list[FrameReuse] = []
         if self._nv12 is not None and prepared.format is PixelFormat.NV12:
             luma, chroma = prepared.planes
-            upscaled = self._nv12.upscale_nv12(luma, chroma, on_reuse=reuses.append)
+            upscaled = self._nv12.upscale_nv12(luma, chroma, on_reuse=reuses.append, time_s=prepared.time_s)
             prepared = prepared.with_planes((upscaled,), PixelFormat.RGB, RGB_COLOUR)
         else:
-            upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append)
+            upscaled = self._upscaler.upscale(prepared.planes[0], on_reuse=reuses.append, time_s=prepared.time_s)
             prepared = prepared.with_planes((upscaled,))
         return replace(prepared, reuse=reuses[0] if reuses else None)
 

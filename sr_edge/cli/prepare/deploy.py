@@ -116,6 +116,14 @@ TileNeedsOption = Annotated[
         help="Measure in PyTorch how much tiling changes the output, and record it in the bundle's model card.",
     ),
 ]
+ReuseTableOption = Annotated[
+    bool,
+    typer.Option(
+        "--reuse-table/--no-reuse-table",
+        help="Measure how much PSNR it costs to reuse the results of tiles that changed a little, and record it in the "
+        "bundle's model card, for `--reuse DB` of other commands.",
+    ),
+]
 
 
 def deploy(
@@ -141,6 +149,7 @@ def deploy(
     runs: RunsOption = 20,
     memory: MemoryOption = True,
     tile_needs: TileNeedsOption = True,
+    reuse_table: ReuseTableOption = True,
     threads: ThreadsOption = None,
     weights: WeightsOption = None,
     blend: BlendOption = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -197,6 +206,7 @@ def deploy(
                 hr=hr,
                 lr=lr,
                 with_tile_needs=tile_needs,
+                with_reuse_table=reuse_table,
                 form=Form(form.value) if form else None,
                 targets=targets,
                 passes=passes or PassChoice.MEASURED,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sr_edge.bundle import Manifest, RecommendedEngine
+    from sr_edge.reuse_table import ReuseTable
     from sr_edge.spec import ModelCard, TileNeeds
 
 
@@ -72,6 +73,7 @@ def _properties_text(manifest: Manifest) -> str:
         "channels": f"{card.channels} ({CHANNEL_NAMES[card.channels]})",
         "overlap": f"{card.overlap_px} px" + (", global statistics" if card.global_statistics else ""),
         "tiles": _tile_needs(card.tile_needs),
+        "reuse": _reuse_table(card.reuse_table),
         "controls": _controls(card),
         "golden": f"{len(manifest.golden)} outputs to test against",
         "INT8": f"{calibration.method}, {calibration.patches} patches" if calibration else "not calibrated",
@@ -110,6 +112,14 @@ def _tile_needs(needs: TileNeeds | None) -> str:
     if needs.reference_db is not None and needs.synchronous_db is not None:
         compared += [f"{needs.reference_db:.1f} with reference statistics", f"{needs.synchronous_db:.1f} synchronous"]
     return f"a pixel shows up to {halo}, acts up to {reach}; {needs.tile} against whole: {', '.join(compared)}"
+
+
+def _reuse_table(table: ReuseTable | None) -> str:
+    """The bounds in decibels within which tiles can be reused; empty if they were not measured."""
+    if table is None:
+        return ""
+    low_db, high_db = table.range_db
+    return f"bounds of {low_db:.4f} to {high_db:.3f} dB, measured on {table.patches} pictures at {table.psnr_db:.1f} dB"
 
 
 def _controls(card: ModelCard) -> str:

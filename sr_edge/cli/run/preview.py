@@ -34,6 +34,7 @@ from sr_edge.cli.run.stream_options import (
     ReadOption,
     ReuseMemoryOption,
     ReuseOption,
+    ReuseRefreshOption,
     read_pairs,
     read_reuse,
 )
@@ -87,6 +88,7 @@ def preview(
     open_timeout_s: OpenTimeoutOption = 10.0,
     reuse: ReuseOption = "exact",
     reuse_memory: ReuseMemoryOption = None,
+    reuse_refresh_s: ReuseRefreshOption = None,
     threads: ThreadsOption = None,
     settings: SettingsOption = [],  # noqa: B006
     tile: OnnxTileOption = None,
@@ -94,7 +96,7 @@ def preview(
     channel_order: ChannelOrderOption = "rgb",
 ) -> None:
     """Show a stream before and after upscaling in a browser."""
-    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory, reuse_refresh_s)
     from sr_edge.camera import Policy, SourceOptions
     from sr_edge.camera.preview.access import access_for
     from sr_edge.camera.preview.engines import EngineOption, engine_options, recommended_engine

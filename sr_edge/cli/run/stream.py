@@ -53,6 +53,7 @@ from sr_edge.cli.run.stream_options import (
     ReadOption,
     ReuseMemoryOption,
     ReuseOption,
+    ReuseRefreshOption,
     RoiOption,
     SinkArgument,
     SlotsOption,
@@ -107,6 +108,7 @@ def stream(
     nv12: Nv12Option = False,
     reuse: ReuseOption = "exact",
     reuse_memory: ReuseMemoryOption = None,
+    reuse_refresh_s: ReuseRefreshOption = None,
     duration: DurationOption = None,
     verbose: VerboseOption = False,
     stats_json: StatsJsonOption = None,
@@ -132,7 +134,7 @@ def stream(
     as_json: JsonOption = False,
 ) -> None:
     """Upscale a camera, a stream or a video live."""
-    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory)
+    controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory, reuse_refresh_s)
     _require_consistent_options(sink, fallback, max_latency_ms, as_json)
     if stats_json is not None:
         require_output_file(stats_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,7 +184,8 @@ ReuseOption = Annotated[
     typer.Option(
         metavar="off|exact|DB",
         help="Tiles that are not computed again for the next frame: none, those that did not change (the output is the "
-        "same to the bit), or also those whose change moves the output by less than DB decibels, for example 0.05.",
+        "same to the bit), or also those that changed so little that no more than DB decibels of PSNR are lost in the "
+        "mean, for example 0.05.",
     ),
 ]
 VideoReuseOption = Annotated[
@@ -191,8 +193,8 @@ VideoReuseOption = Annotated[
     typer.Option(
         metavar="off|exact|DB",
         help="Tiles of a video that are not computed again for the next frame: none, those that did not change (the "
-        "output is the same to the bit), or also those whose change moves the output by less than DB decibels. "
-        "Default: exact.",
+        "output is the same to the bit), or also those that changed so little that no more than DB decibels of PSNR "
+        "are lost in the mean. Default: exact.",
         show_default=False,
     ),
 ]
@@ -202,6 +204,16 @@ ReuseMemoryOption = Annotated[
         metavar="SIZE",
         help="Memory for the tiles that are kept for reuse, for example 512M or 1G. If the tiles of one frame need "
         "more, none are reused. Default: 256M.",
+        show_default=False,
+    ),
+]
+ReuseRefreshOption = Annotated[
+    float | None,
+    typer.Option(
+        "--reuse-refresh",
+        metavar="SECONDS",
+        help="With --reuse DB, the time of the video after which the kept result of a changed tile is computed again, "
+        "one tile after the other. Default: 10.",
         show_default=False,
     ),
 ]
@@ -241,11 +253,12 @@ def read_pairs(texts: Pairs) -> dict[str, str]:
     return pairs
 
 
-def read_reuse(mode: str, memory: str | None) -> ReuseOptions:
-    """Parses --reuse and --reuse-memory; raises UsageError for anything else."""
+def read_reuse(mode: str, memory: str | None, refresh_s: float | None) -> ReuseOptions:
+    """Parses --reuse, --reuse-memory and --reuse-refresh; raises UsageError for anything else."""
     from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, ReuseOptions, parse_memory
 
-    return ReuseOptions.parse(mode, DEFAULT_REUSE_MEMORY_BYTES if memory is None else parse_memory(memory))
+    options = ReuseOptions.parse(mode, DEFAULT_REUSE_MEMORY_BYTES if memory is None else parse_memory(memory))
+    return options if refresh_s is None else replace(options, refresh_s=refresh_s)
 
 
 def parse_pixel_format(text: str) -> PixelFormat | None:

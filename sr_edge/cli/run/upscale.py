@@ -37,6 +37,7 @@ from sr_edge.cli.run.stream_options import (
     EncodeOption,
     PixelFormatOption,
     ReuseMemoryOption,
+    ReuseRefreshOption,
     VideoReuseOption,
 )
 from sr_edge.cli.run.upscale_video import (
@@ -135,6 +136,7 @@ def upscale(
     copy: CopyOption = "all",
     reuse: VideoReuseOption = "",
     reuse_memory: ReuseMemoryOption = None,
+    reuse_refresh_s: ReuseRefreshOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
@@ -150,7 +152,7 @@ def upscale(
 
     controls = read_settings(settings)
     video_arguments = VideoArguments(
-        frames, codec, crf, copy, pixel_format, deinterlace, tuple(encode), reuse, reuse_memory
+        frames, codec, crf, copy, pixel_format, deinterlace, tuple(encode), reuse, reuse_memory, reuse_refresh_s
     )
     reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None

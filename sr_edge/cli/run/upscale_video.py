@@ -43,10 +43,11 @@ class VideoArguments:
     encode: tuple[str, ...] = ()
     reuse: str = ""
     reuse_memory: str | None = None
+    reuse_refresh_s: float | None = None
 
     def reuse_options(self) -> ReuseOptions:
         """Parses the options for reuse; raises UsageError for invalid values."""
-        return read_reuse(self.reuse or "exact", self.reuse_memory)
+        return read_reuse(self.reuse or "exact", self.reuse_memory, self.reuse_refresh_s)
 
     def settings(self, resume: bool) -> VideoSettings:
         """Parses the options; raises UsageError for invalid values."""
@@ -99,8 +100,8 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
         return True
     if arguments != VideoArguments():
         raise UsageError(
-            "--frames, --codec, --crf, --encode, --pixel-format, --deinterlace, --copy, --reuse and --reuse-memory "
-            f"apply to videos only, and {source} is not a video",
+            "--frames, --codec, --crf, --encode, --pixel-format, --deinterlace, --copy, --reuse, --reuse-memory and "
+            f"--reuse-refresh apply to videos only, and {source} is not a video",
             found=source,
             wanted="a video file",
             remedy="leave them out",

@@ -115,6 +115,7 @@ def verified_spec(engine: Engine, request: SessionRequest, properties: EnginePro
         controls=request.card.controls,
         overlap_px=request.card.overlap_px,
         channels=request.card.channels,
+        reuse_table=request.card.reuse_table,
         has_uint8_graph=request.io is FrameFormat.UINT8_NHWC,
         nv12_colour=request.nv12_colour,
     )

@@ -1,0 +1,154 @@
+"""The PSNR that it costs to reuse the result of a tile that changed a little, which `deploy` measures for a network.
+
+The change of a tile has two measures, both in 8-bit levels:
+
+- *block change*: the root mean square difference of the samples in the block of 8x8 pixels where it is largest. A small
+  object that moves changes few blocks, but these by much, so that it counts whatever the size of the tile.
+- *level change*: the difference of the means of a channel, the largest of all channels. Noise leaves it alone, whereas
+  light that becomes dimmer moves all samples the same way.
+
+A loss is the PSNR of the luma against the original where the tile is computed, less that where the result of the
+earlier samples is reused.
+
+A bound holds for the mean over changes that are spread evenly up to a limit, as those of a scene that moves or becomes
+darker steadily: the change grows from 0 to the limit, and then the tile is computed. At no change may the loss of a
+single tile exceed WORST_RATIO times the bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from sr_edge.errors import UsageError
+
+_Values = npt.NDArray[np.float64]
+
+BLOCK_PX = 8
+"""Height and width of the blocks of the block change, before upscaling."""
+
+WORST_RATIO = 6.0
+"""How many times the bound a single tile may lose: 0.3 dB where the mean may be 0.05 dB."""
+
+_STEPS = 480
+"""Limits that are looked at between 0 and the largest change of a table."""
+
+
+@dataclass(frozen=True)
+class ReuseLoss:
+    """What reuse costs at one change of a tile.
+
+    Attributes:
+        change: The block change and, for `level_db`, the level change.
+        mean_db: Mean loss by noise, compression or a shift of the picture, whichever costs most.
+        worst_db: Largest loss of these in a tile.
+        level_db: Mean loss by a change of the level.
+        local_error: Root mean square difference of the outputs in the block, of 8x8 pixels before upscaling, where it
+            is largest, in 8-bit levels.
+    """
+
+    change: float
+    mean_db: float
+    worst_db: float
+    level_db: float
+    local_error: float
+
+
+@dataclass(frozen=True)
+class ChangeLimits:
+    """The largest changes of a tile, in 8-bit levels, with which its earlier result is reused.
+
+    Attributes:
+        block: Limit of the block change.
+        level: Limit of the level change.
+    """
+
+    block: float
+    level: float
+
+
+@dataclass(frozen=True)
+class ReuseTable:
+    """The losses of a network at several changes.
+
+    Attributes:
+        losses: The rows, the smallest change first.
+        psnr_db: Mean PSNR of the luma of computed tiles against the originals, on the pictures of the measurement.
+        patches: Number of these pictures.
+    """
+
+    losses: tuple[ReuseLoss, ...]
+    psnr_db: float
+    patches: int
+
+    def __post_init__(self) -> None:
+        changes = [0.0, *(row.change for row in self.losses)]
+        values = [value for row in self.losses for value in (row.mean_db, row.worst_db, row.level_db, row.local_error)]
+        ascend = all(before < after < math.inf for before, after in pairwise(changes))
+        if not (self.losses and ascend and all(0 <= value < math.inf for value in values)):
+            raise UsageError(
+                "the table of losses by reuse is not a table of finite losses at ascending changes",
+                found=self.losses,
+                wanted="changes above 0 in ascending order, with losses of 0 or more",
+                remedy="deploy again",
+            )
+
+    @property
+    def range_db(self) -> tuple[float, float]:
+        """The smallest and the largest bound that this table gives."""
+        limits, required_db = self._block_bounds()
+        return float(required_db[limits >= self.losses[0].change][0]), float(required_db.max())
+
+    def limits(self, bound_db: float) -> ChangeLimits:
+        """The largest limits that keep a bound.
+
+        Args:
+            bound_db: The mean loss that is allowed.
+
+        Raises:
+            UsageError: The bound is outside of the range of the table.
+        """
+        smallest_db, largest_db = self.range_db
+        if not smallest_db <= bound_db <= largest_db:
+            is_small = bound_db < smallest_db
+            least, most = math.ceil(1e4 * smallest_db) / 1e4, math.floor(1e4 * largest_db) / 1e4
+            raise UsageError(
+                f"a bound of {bound_db:g} dB is {'below' if is_small else 'above'} those that the reuse table of this "
+                f"network has, {least:g} to {most:g} dB",
+                found=bound_db,
+                wanted=(smallest_db, largest_db),
+                remedy=f"give at least {least:g} dB, or use exact" if is_small else f"give at most {most:g} dB",
+            )
+        return ChangeLimits(
+            _largest_limit(*self._block_bounds(), bound_db),
+            _largest_limit(*self._means_up_to([row.level_db for row in self.losses]), bound_db),
+        )
+
+    def _block_bounds(self) -> tuple[_Values, _Values]:
+        """Limits of the block change, and the bound that each requires."""
+        limits, means_db = self._means_up_to([row.mean_db for row in self.losses])
+        return limits, np.maximum(means_db, self._between([row.worst_db for row in self.losses], limits) / WORST_RATIO)
+
+    def _means_up_to(self, losses_db: Sequence[float]) -> tuple[_Values, _Values]:
+        """Many limits of a change, and the mean loss over all changes from 0 to each of them."""
+        changes = np.linspace(0.0, self.losses[-1].change, _STEPS + 1)
+        between_db = self._between(losses_db, changes)
+        sums_db = np.cumsum((between_db[:-1] + between_db[1:]) / 2)
+        return changes[1:], sums_db / np.arange(1, _STEPS + 1)
+
+    def _between(self, losses_db: Sequence[float], changes: _Values) -> _Values:
+        """Losses at any changes: linear between the rows, and 0 without a change."""
+        between: _Values = np.interp(changes, [0.0, *(row.change for row in self.losses)], [0.0, *losses_db])
+        return between
+
+
+def _largest_limit(limits: _Values, required_db: _Values, bound_db: float) -> float:
+    """The limit before the first one that requires more than a bound; 0 if that is the first."""
+    beyond = np.flatnonzero(required_db > bound_db)
+    within = limits if not beyond.size else limits[: beyond[0]]
+    return float(within[-1]) if within.size else 0.0

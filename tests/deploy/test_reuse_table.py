@@ -1,0 +1,110 @@
+"""The reuse table that `deploy` measures, and its way from the bundle to the upscaler."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sr_edge.bundle import open_bundle
+from sr_edge.deploy import DeployPlan, deploy_network
+from sr_edge.deploy.reuse_table import CHANGES, PATCHES, measure_reuse_table
+from sr_edge.errors import BundleError, UsageError
+from sr_edge.export.graph.patches import PICTURES
+from sr_edge.model_sources import open_frame_session
+from sr_edge.models import load_model
+from sr_edge.spec import PassChoice, Precision, TileSpec
+from sr_edge.upscaler import Upscaler
+from tests.expected_errors import raises
+
+PLAN = DeployPlan(
+    TileSpec(32, 40),
+    ("onnxruntime",),
+    (Precision.FP32,),
+    rounds=1,
+    with_memory=False,
+    with_tile_needs=False,
+    passes=PassChoice.STRUCTURE,
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reuse") / "tiny.sredge"
+    deploy_network(load_model("convnet-tiny", 2), None, out, PLAN)
+    return out
+
+
+def test_larger_changes_cost_more(bundle: Path) -> None:
+    with open_bundle(bundle) as opened:
+        table = opened.manifest.card.reuse_table
+    assert table is not None
+    assert tuple(row.change for row in table.losses) == CHANGES
+    assert table.patches == PATCHES
+    assert 25 < table.psnr_db < 45
+    first, last = table.losses[0], table.losses[-1]
+    assert first.mean_db < 0.05 < last.mean_db <= last.worst_db
+    assert first.level_db < 0.05 < last.level_db
+    # A network magnifies the picture and leaves its levels as they are.
+    assert all(0.5 < row.local_error / row.change < 4 for row in table.losses[2:])
+
+
+def test_the_same_pictures_give_the_same_table(bundle: Path) -> None:
+    with open_bundle(bundle) as opened:
+        card = opened.manifest.card
+    assert measure_reuse_table(card, PLAN, PICTURES, bundle, lambda *_: None) == card.reuse_table
+
+
+def test_after_the_time_is_over_one_picture_is_enough(bundle: Path) -> None:
+    seconds = iter(range(0, 10_000, 1000))
+    with open_bundle(bundle) as opened:
+        card = opened.manifest.card
+    table = measure_reuse_table(card, PLAN, PICTURES, bundle, lambda *_: None, lambda: float(next(seconds)))
+    assert table.patches == 1
+
+
+def test_the_bound_is_that_of_the_bundle(bundle: Path) -> None:
+    frame = np.random.default_rng(0).integers(40, 200, (60, 70, 3)).astype(np.uint8)
+    with open_frame_session(bundle, "onnxruntime") as session:
+        upscaler = Upscaler(session, reuse=0.05)
+        upscaler.upscale(frame)
+        frame[3, 3] ^= 1
+        upscaler.upscale(frame)
+        statistics = upscaler.reuse_statistics
+        assert (statistics.reused, statistics.changed) == (statistics.tiles // 2, 1)
+        with raises(UsageError, found=50.0):
+            Upscaler(session, reuse=50.0)
+
+
+@pytest.mark.parametrize("how", ["random weights", "not wanted"])
+def test_a_bundle_without_a_table_says_how_to_get_one(how: str, tmp_path: Path) -> None:
+    model = load_model("convnet-tiny", 2, random_weights=how == "random weights")
+    report = deploy_network(model, None, tmp_path / "x.sredge", replace(PLAN, with_reuse_table=how != "not wanted"))
+    assert report.manifest.card.reuse_table is None
+    with open_frame_session(report.path, "onnxruntime") as session, raises(UsageError, found=0.05) as caught:
+        Upscaler(session, reuse=0.05)
+    assert "sr-edge deploy" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda table: table["losses"].clear(),
+        lambda table: table["losses"][0].update(mean_db=-1.0),
+        lambda table: table["losses"][0].update(change=100.0),
+        lambda table: table.update(losses="none"),
+    ],
+)
+def test_a_damaged_table_is_refused(bundle: Path, tmp_path: Path, damage: Any) -> None:
+    copy = tmp_path / "copy.sredge"
+    shutil.copytree(bundle, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    damage(manifest["card"]["reuse_table"])
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError), open_bundle(copy):
+        pass
