@@ -12,6 +12,7 @@ from sr_edge.bundle import Artifact
 from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.quantities import whole_number
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.spec import (
     CHANNEL_NAMES,
@@ -65,13 +66,8 @@ class SessionRequest:
         object.__setattr__(self, "tile", TileSpec.of(self.tile))
         take_names(self, precision=Precision, float_precision=Precision, activation_type=ActivationType, io=FrameFormat)
         for name, value in (("threads", self.threads), ("slots", self.slots)):
-            if value is not None and value < 1:
-                raise UsageError(
-                    f"{name} is {value}",
-                    found=value,
-                    wanted="1 or more",
-                    remedy="pass 1 or more, or leave it out for the runtime to choose",
-                )
+            if value is not None:
+                whole_number(value, name, 1, "pass 1 or more, or leave it out for the runtime to choose")
         if not self.artifact.is_file():
             raise UsageError(
                 f"no model file at {self.artifact}",
