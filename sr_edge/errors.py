@@ -85,7 +85,7 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, choices: list[str]) -> None:
         from difflib import get_close_matches  # here, because errors are imported by everything
 
-        nearest = get_close_matches(name.lower(), choices, 1)
+        nearest = get_close_matches(str(name).lower(), choices, 1)
         advice = f"did you mean {nearest[0]}? Choose" if nearest else "choose"
         super().__init__(
             f"unknown {kind} {name!r}", found=name, wanted=choices, remedy=f"{advice} one of: {', '.join(choices)}"

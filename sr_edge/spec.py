@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Real
 from typing import TypeVar
 
 from sr_edge.errors import TileError, UnknownNameError, UsageError
@@ -193,11 +195,15 @@ class Control:
 
     def checked(self, value: object) -> float:
         """`value` as a float; raises UsageError unless it is a number within the range."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise self._error(value, f"is {value!r}, which is not a number")
-        if not self.minimum <= value <= self.maximum:
-            raise self._error(value, f"is {value:g}, which is out of range")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not self.minimum <= number <= self.maximum:
+            raise self._error(value, f"is {number:g}, which is out of range")
+        return number
 
     def _error(self, value: object, reason: str) -> UsageError:
         wanted = (self.minimum, self.maximum)

@@ -103,15 +103,20 @@ def plan_tiles(height: int, width: int, tile: TileSpec, overlap_px: int) -> Tile
             found=(height, width),
             wanted="at least one pixel",
         )
+    require_overlap(tile, overlap_px)
+    return TilePlan(tile, height, width, _spans(height, tile.height, overlap_px), _spans(width, tile.width, overlap_px))
+
+
+def require_overlap(tile: TileSpec, overlap_px: int) -> None:
+    """Raises TileError unless the overlap is a whole number of pixels from 0 to less than the tile."""
     shorter = min(tile.height, tile.width)
-    if not 0 <= overlap_px < shorter:
+    if isinstance(overlap_px, bool) or not hasattr(overlap_px, "__index__") or not 0 <= overlap_px < shorter:
         raise TileError(
             f"an overlap of {overlap_px} pixels does not fit the tile {tile}",
             found=overlap_px,
             wanted=(0, shorter - 1),
-            remedy=f"pass an overlap from 0 to {shorter - 1}",
+            remedy=f"pass a whole number from 0 to {shorter - 1}",
         )
-    return TilePlan(tile, height, width, _spans(height, tile.height, overlap_px), _spans(width, tile.width, overlap_px))
 
 
 def _spans(size: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
@@ -305,17 +310,20 @@ def _require_tile(upscaled: Samples, shape: tuple[int, ...], dtype: npt.DTypeLik
 
 
 def output_frame(frame_hwc: TiledSamples, scale: int, out: Samples | None) -> Samples:
-    """`out`, or a new array for the upscaled frame; raises FrameError if `out` has another shape or type."""
+    """`out`, or a new array for the upscaled frame; raises FrameError if `out` cannot take it."""
     height, width, channels = frame_hwc.shape
     shape = (scale * height, scale * width, channels)
     if out is None:
         return np.empty(shape, frame_hwc.dtype)
-    if out.shape != shape or out.dtype != frame_hwc.dtype:
+    wanted, is_array = f"{frame_hwc.dtype} {shape}", isinstance(out, np.ndarray)
+    given = f"{out.dtype} {out.shape}" if is_array else f"a {type(out).__name__}"
+    given += " (read-only)" if is_array and not out.flags.writeable else ""
+    if given != wanted:
         raise FrameError(
-            f"the output frame is {out.dtype} {out.shape}, but the result is {frame_hwc.dtype} {shape}",
-            found=(str(out.dtype), out.shape),
+            f"the output frame is {given}, but the result is {wanted}",
+            found=(str(out.dtype), out.shape) if is_array else type(out).__name__,
             wanted=(str(frame_hwc.dtype), shape),
-            remedy=f"pass an array of {frame_hwc.dtype} {shape}, or None to allocate one",
+            remedy=f"pass a writable array of {wanted}, or None to allocate one",
         )
     return out
 

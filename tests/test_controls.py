@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sr_edge.controls import checked_pairs, control_values, extreme_settings, non_default_setting
@@ -21,10 +22,15 @@ def test_what_is_not_named_takes_its_default_in_the_declared_order() -> None:
     assert control_values(()) == {}
 
 
-@pytest.mark.parametrize("wrong", [-0.01, 2.01, math.nan, math.inf, "1", None, True])
+@pytest.mark.parametrize("wrong", [-0.01, 2.01, math.nan, math.inf, 10**400, "1", None, True])
 def test_a_value_outside_the_range_or_no_number_is_refused(wrong: Any) -> None:
     with raises(UsageError, found=wrong, wanted=(0.0, 2.0)):
         control_values((ALPHA, BETA), {"alpha": wrong})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert control_values((ALPHA,), {"alpha": np.float32(0.5)}) == {"alpha": 0.5}
+    assert control_values((ALPHA,), {"alpha": np.int64(2)}) == {"alpha": 2.0}
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -96,6 +96,13 @@ class RecommendedEngine:
 
     def __post_init__(self) -> None:
         take_names(self, precision=Precision, float_precision=Precision)
+        if self.latency_ms < 0 or (self.threads is not None and self.threads < 1):
+            raise BundleError(
+                f"a recommendation has {self.latency_ms:g} ms and {self.threads} threads",
+                found=(self.latency_ms, self.threads),
+                wanted="0 ms or more, and 1 thread or more",
+                remedy="measure again",
+            )
 
     @property
     def origin(self) -> str:

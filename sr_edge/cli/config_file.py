@@ -16,7 +16,9 @@ import functools
 import inspect
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -85,9 +87,8 @@ def configurable(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def configured(context: typer.Context, save_config: Path | None, config: Path | None, **values: Any) -> None:
-        if save_config is not None:
-            _save(save_config, context)
-        command(**values)
+        with nullcontext() if save_config is None else _saved(save_config, context):
+            command(**values)
 
     options = {"context": typer.Context, "config": ConfigOption, "save_config": SaveConfigOption}
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -268,15 +269,35 @@ def _words(key: _Key, value: Any) -> Iterator[str]:
         yield f"{key.flags[0]}={item}"
 
 
-def _save(path: Path, context: Any) -> None:
-    """Writes the arguments and options that were given, in the order of `--help`."""
-    import tomlkit
+@contextmanager
+def _saved(path: Path, context: Any) -> Iterator[None]:
+    """Writes the configuration for a command in the block; if the command refuses its values, restores what was there.
 
+    It is written before the command runs, so that it remains of one that is killed.
+    """
     if path.suffix.lower() != ".toml":
         raise UsageError(
             f"{path} does not end in .toml", found=path.suffix, wanted=".toml", remedy="give a name that ends in .toml"
         )
     require_output_file(path)
+    previous = (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) if path.exists() else None
+    _save(path, context)
+    try:
+        yield
+    except UsageError:
+        if previous is None:
+            path.unlink(missing_ok=True)
+        else:
+            content, mode = previous
+            with whole_file(path, mode) as unfinished:
+                unfinished.write_bytes(content)
+        raise
+
+
+def _save(path: Path, context: Any) -> None:
+    """Writes the arguments and options that were given, in the order of `--help`."""
+    import tomlkit
+
     folder, command = path.parent, context.command.name
     table = tomlkit.table()
     for key, value in context.meta[_GIVEN].items():

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sr_edge.bundle import PassMeasurement
+from sr_edge.bundle.consistency import require_printable
 from sr_edge.bundle.plain import from_plain, json_text
 from sr_edge.errors import BundleError
 from sr_edge.files.cache_folder import cache_folder
@@ -53,15 +54,25 @@ class PassCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Uses `folder`, by default `passes` in the cache folder of sr-edge."""
-        self.folder = folder or cache_folder("passes")
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """The folder; raises FileNotFoundError where there is none for a cache."""
+        return self._folder or cache_folder("passes")
 
     def load(self, key: CacheKey) -> PassMeasurement | None:
         """The measurement that was stored for this key; None if there is none."""
         try:
-            with self._file(key).open("rb") as file:
-                return from_plain(PassMeasurement, json.loads(file.read(_MAX_BYTES)), "the measurement")
-        except (OSError, ValueError, BundleError):
+            path = self._file(key)
+            if not path.is_file():  # opening a pipe would wait
+                return None
+            with path.open("rb") as file:
+                measurement = from_plain(PassMeasurement, json.loads(file.read(_MAX_BYTES)), "the measurement")
+            require_printable(measurement, "the measurement")
+        except (OSError, ValueError, RecursionError, BundleError):
             return None
+        return measurement
 
     def store(self, key: CacheKey, measurement: PassMeasurement) -> str:
         """Stores a measurement; returns why it could not be stored, or an empty text."""
@@ -70,7 +81,7 @@ class PassCache:
             with whole_file(self._file(key)) as unfinished:
                 unfinished.write_text(json_text(measurement), encoding="utf-8")
         except OSError as error:
-            return f"the times of passes could not be stored in {self.folder}: {error.strerror}"
+            return f"the times of passes could not be stored ({error})"
         return ""
 
     def _file(self, key: CacheKey) -> Path:

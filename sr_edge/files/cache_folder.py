@@ -14,7 +14,13 @@ def cache_folder(purpose: str) -> Path:
 
     Args:
         purpose: The name of the folder, for example "engines".
+
+    Raises:
+        FileNotFoundError: None of the variables is set, and the user has no home folder.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
-    base = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
+    try:
+        base = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-edge"
+    except RuntimeError:
+        raise FileNotFoundError(f"there is no home folder; set {FOLDER_VARIABLE}") from None
     return base / purpose

@@ -223,7 +223,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         """Parses the property `rate`.
 
         Raises:
-            StreamError: It is no frame rate.
+            UsageError: It is no frame rate.
         """
         if not self.rate:
             return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from sr_edge.bundle import Bundle, RecommendedEngine, TileTime
 from sr_edge.errors import UnknownNameError, UsageError
+from sr_edge.quantities import whole_number
 from sr_edge.runtimes.measure.recommendations import fingerprint_here, stored_recommendations
 from sr_edge.runtimes.registry import find_entry, preferred_runtime, working_runtimes
 from sr_edge.runtimes.variants import Variant, can_run
@@ -64,11 +65,21 @@ class EngineChoice:
 
         Raises:
             UnknownNameError: There is no runtime or precision of that name.
-            UsageError: A float precision has no effect on the precision.
+            UsageError: A float precision has no effect on the precision, or the device or a number is none.
         """
         runtime, precision, float_precision, device = (
             None if each in (AUTO, "") else each for each in (runtime, precision, float_precision, device)
         )
+        for name, value in (("threads", threads), ("slots", slots)):
+            if value is not None:
+                whole_number(value, name, 1, "pass 1 or more, or leave it out for the runtime to choose")
+        if not isinstance(device, str | None):
+            raise UsageError(
+                f"the device {device!r} is not a name",
+                found=device,
+                wanted="a name, for example cpu or cuda:1",
+                remedy="give a name that `sr-edge doctor` lists",
+            )
         choice = cls(
             None if runtime is None else find_entry(runtime).name,
             None if precision is None else member_of(Precision, precision, "precision"),

@@ -35,7 +35,7 @@ def open_model(
         UsageError: An argument was given for a bundle, or does not fit the file.
     """
     tile = None if tile is None else TileSpec.of(tile)
-    path = Path(path)
+    path = _named(path)
     kind = source_kind(path)
     if kind is SourceKind.ONNX:
         from sr_edge.model_sources.onnx_bundle import bundle_of
@@ -61,9 +61,21 @@ def open_deployed(path: str | Path) -> Bundle:
     Raises:
         BundleError: The bundle is damaged, or `path` is an ONNX file, a checkpoint or nothing that exists.
     """
-    path = Path(path)
+    path = _named(path)
     _require_kind(path, source_kind(path), "a bundle")
     return open_bundle(path)
+
+
+def _named(path: str | Path) -> Path:
+    """The path; raises UsageError for an empty text, which as a path would be the current folder."""
+    if path == "":
+        raise UsageError(
+            "the path of the model is empty",
+            found="",
+            wanted="a path",
+            remedy="give the path of a bundle or an ONNX file",
+        )
+    return Path(path)
 
 
 def _require_kind(path: Path, kind: SourceKind, wanted: str) -> None:

@@ -26,6 +26,7 @@ from sr_edge.model_sources.engine_choice import EngineChoice
 from sr_edge.model_sources.kinds import SourceKind, source_kind
 from sr_edge.model_sources.open import open_model
 from sr_edge.model_sources.sessions import open_frame_session
+from sr_edge.quantities import whole_number
 from sr_edge.spec import Precision
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
@@ -90,6 +91,8 @@ def open_upscaler(
             `export_onnx`.
     """
     reuse = ReuseOptions.parse(reuse)
+    if scale is not None:
+        scale = whole_number(scale, "scale", 1, "leave the scale out, or pass a whole number")
     EngineChoice.read(runtime, precision, float_precision, device, threads, slots)  # before a network is exported
     opened = ExitStack()
     with ExitStack() as resources:

@@ -13,6 +13,7 @@ from sr_edge.controls import Controls
 from sr_edge.errors import PrecisionUnavailable, UsageError
 from sr_edge.frames import Batch, Uint8Frame
 from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
+from sr_edge.quantities import whole_number
 from sr_edge.reuse_table import ReuseTable
 from sr_edge.spec import (
     CHANNEL_NAMES,
@@ -70,13 +71,8 @@ class SessionRequest:
         take_names(self, nv12_colour=Nv12Colour)
         require_nv12_colour(self.io, self.nv12_colour)
         for name, value in (("threads", self.threads), ("slots", self.slots)):
-            if value is not None and value < 1:
-                raise UsageError(
-                    f"{name} is {value}",
-                    found=value,
-                    wanted="1 or more",
-                    remedy="pass 1 or more, or leave it out for the runtime to choose",
-                )
+            if value is not None:
+                whole_number(value, name, 1, "pass 1 or more, or leave it out for the runtime to choose")
         if not self.artifact.is_file():
             raise UsageError(
                 f"no model file at {self.artifact}",

@@ -68,12 +68,15 @@ def pictures_of_array(array: Array, order: str) -> Conversion:
 
 
 def _require_type(array: Array) -> None:
-    if isinstance(array, np.ma.MaskedArray):
+    if isinstance(array, np.ma.MaskedArray | np.matrix):
+        is_masked = isinstance(array, np.ma.MaskedArray)
         raise FrameError(
-            "a masked array is not a picture, because its masked pixels have no values",
-            found="MaskedArray",
+            "a masked array is not a picture, because its masked pixels have no values"
+            if is_masked
+            else "a matrix is not a picture, because it cannot have channels",
+            found=type(array).__name__,
             wanted="a numpy array",
-            remedy="give array.filled(0), for example",
+            remedy="give array.filled(0), for example" if is_masked else "give numpy.asarray(matrix)",
         )
     if array.dtype.type in (*_FLOATS, *_INTEGERS):
         return

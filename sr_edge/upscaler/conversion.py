@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def convert(picture: object, order: str = "rgb") -> Conversion:
     if isinstance(picture, Picture):
         return Conversion([picture], only)
     if isinstance(picture, str | Path):
+        if picture == "":  # as a path, it would be the current folder
+            raise FrameError("the path is empty", found="", wanted="a path", remedy="give the path of a picture file")
         return _pictures_of_file(Path(picture))
     if _is_loaded("PIL.Image", "Image", picture):
         from sr_edge.upscaler.pillow import pictures_of_image
@@ -57,6 +60,25 @@ def convert(picture: object, order: str = "rgb") -> Conversion:
         wanted=("a numpy array", "a PIL image", "a torch tensor", "a path", "a list of these"),
         remedy="give a numpy array, a PIL image, a torch tensor, the path of a picture file, or a list of these",
     )
+
+
+def convert_each(pictures: list[Any] | tuple[Any, ...], upscale: Callable[[object], object]) -> object:
+    """The results of a function for each picture, in a list or tuple of the same type.
+
+    Raises:
+        FrameError: One of them is not a picture; the message has its number.
+    """
+    results = [_numbered(number, picture, upscale) for number, picture in enumerate(pictures)]
+    make = getattr(pictures, "_make", type(pictures))  # a named tuple takes its items one by one
+    return make(results)
+
+
+def _numbered(number: int, picture: object, upscale: Callable[[object], object]) -> object:
+    try:
+        return upscale(picture)
+    except FrameError as error:
+        problem = f"picture {number} of the list: {error.problem}"
+        raise FrameError(problem, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
 
 
 def _is_loaded(module: str, name: str, value: object) -> bool:

@@ -224,9 +224,9 @@ class TileReuse:
             while self._memory_bytes > self._most_bytes:
                 self._memory_bytes -= self._kept.popitem(last=False)[1].memory_bytes
 
-    def turn(self, phase: float, time_s: float) -> int:
+    def turn(self, phase: float, time_s: float) -> float:
         """The turn of a tile that is computed, see `ReuseBound`."""
-        return 0 if self._bound is None else self._bound.turn(phase, time_s)
+        return 0.0 if self._bound is None else self._bound.turn(phase, time_s)
 
     def _reusable(self, place: Place, samples: Samples, time_s: float) -> tuple[_Tile | None, bool]:
         """The kept tile of a place if its result can be reused for these samples, and whether they have changed."""
@@ -303,7 +303,7 @@ class _Tile:
     def __init__(self, samples: bytes, ticket: int, result: Result, memory_bytes: int) -> None:
         self.samples, self.memory_bytes = samples, memory_bytes
         self.has_failed = False
-        self.phase, self.turn = 0.0, 0
+        self.phase, self.turn = 0.0, 0.0
         self._lock = threading.Lock()
         self._ticket, self._result = ticket, result
         self._output: Samples | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from sr_edge.errors import UsageError
 from sr_edge.reuse_table import ReuseTable
@@ -38,9 +38,9 @@ class ReuseBound:
         """Whether the result of the kept samples is close enough to that of these."""
         return is_within(kept, samples, self._limits)
 
-    def turn(self, phase: float, time_s: float) -> int:
+    def turn(self, phase: float, time_s: float) -> float:
         """The number of moments of a phase that have passed at a time."""
-        return math.floor(time_s / self._refresh_s - phase)
+        return float(np.floor(time_s / self._refresh_s - phase))
 
 
 def require_bound_for(options: ReuseOptions, io: FrameFormat) -> None:

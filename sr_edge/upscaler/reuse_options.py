@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from sr_edge.errors import UsageError
+from sr_edge.quantities import finite_number, whole_number
 
 OFF, EXACT, BOUND = "off", "exact", "bound"
 MODES = (OFF, EXACT, BOUND)
@@ -17,6 +21,8 @@ DEFAULT_REUSE_MEMORY_BYTES = 256 * 2**20
 """Enough for the tiles of a frame of 1920x1080 pixels with 8 bits that is upscaled 4 times."""
 DEFAULT_REFRESH_S = 10.0
 """With a bound, each kept result is computed again after this time."""
+MIN_REFRESH_S = 0.001
+"""A shorter time is less than a frame of any camera."""
 
 _WANTED = "off, exact, or a number of decibels above 0, for example 0.05"
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -49,43 +55,29 @@ class ReuseOptions:
                 wanted=_WANTED,
                 remedy=f'write ReuseOptions("{BOUND}", 0.05), or ReuseOptions.parse(0.05)',
             )
-        if self.bound_db is not None and not 0 < self.bound_db < math.inf:
-            raise _unknown(self.bound_db)
-        if self.memory_bytes < 1:
-            raise UsageError(
-                f"{self.memory_bytes} bytes of memory for tiles to reuse are too few",
-                found=self.memory_bytes,
-                wanted="1 or more",
-                remedy="give more memory, or turn reuse off",
-            )
-        if not 0 < self.refresh_s < math.inf:
-            raise UsageError(
-                f"tiles cannot be computed again every {self.refresh_s:g} seconds",
-                found=self.refresh_s,
-                wanted="more than 0",
-                remedy="give a time above 0",
-            )
+        if self.bound_db is not None:
+            _decibels(self.bound_db)
+        whole_number(self.memory_bytes, "the memory for reuse in bytes", 1)
+        finite_number(self.refresh_s, "the time in seconds until tiles are computed again", MIN_REFRESH_S)
 
     @classmethod
     def parse(
         cls, text_or_number: ReuseOptions | str | float, memory_bytes: int = DEFAULT_REUSE_MEMORY_BYTES
     ) -> ReuseOptions:
-        """Reads "off", "exact", or a bound in decibels as number or text; options are returned as they are.
+        """Reads "off", "exact", or a bound in decibels as a number or text; options are returned as they are.
 
         Raises:
             UsageError: It is none of these, or there is no memory.
         """
         if isinstance(text_or_number, ReuseOptions):
             return text_or_number
-        if text_or_number in (OFF, EXACT):
-            return cls(str(text_or_number), memory_bytes=memory_bytes)
-        try:
-            bound_db = math.nan if isinstance(text_or_number, bool) else float(text_or_number)
-        except (TypeError, ValueError):
-            raise _unknown(text_or_number) from None
-        if not 0 < bound_db < math.inf:
+        if isinstance(text_or_number, str):
+            if text_or_number in (OFF, EXACT):
+                return cls(text_or_number, memory_bytes=memory_bytes)
+            with suppress(ValueError):
+                return cls(BOUND, _decibels(float(text_or_number), text_or_number), memory_bytes)
             raise _unknown(text_or_number)
-        return cls(BOUND, bound_db, memory_bytes)
+        return cls(BOUND, _decibels(text_or_number), memory_bytes)
 
     @property
     def is_off(self) -> bool:
@@ -114,8 +106,21 @@ def parse_memory(text: str) -> int:
 
 
 def memory_text(size_bytes: int) -> str:
-    """An amount of memory in MiB, or in KiB if it is small."""
+    """An amount of memory in MiB, in KiB if it is small, or in bytes if it is tiny."""
+    if size_bytes < 10 * 2**10:
+        return f"{size_bytes} bytes" if size_bytes != 1 else "1 byte"
     return f"{size_bytes / 2**20:.0f} MiB" if size_bytes >= 10 * 2**20 else f"{size_bytes / 2**10:.0f} KiB"
+
+
+def _decibels(value: Any, given: object = None) -> float:
+    """`value` as a float; raises UsageError, which shows `given` or the value, unless it is a finite number above 0."""
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not 0 < number < math.inf:
+        raise _unknown(value if given is None else given)
+    return number
 
 
 def _unknown(found: object) -> UsageError:

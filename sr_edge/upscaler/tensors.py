@@ -17,6 +17,7 @@ from sr_edge.spec import CHANNELS
 from sr_edge.upscaler.arrays import Conversion, pictures_of_array
 
 Tensor = Any
+_TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 
 
 def pictures_of_tensor(tensor: Tensor, order: str) -> Conversion:
@@ -29,7 +30,7 @@ def pictures_of_tensor(tensor: Tensor, order: str) -> Conversion:
     _require_readable(tensor)
     _require_shape(tensor)
     torch = sys.modules["torch"]
-    array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).resolve_neg().numpy()
     given = pictures_of_array(array if array.ndim == 2 else np.moveaxis(array, -3, -1), order)
 
     def restore(results: Iterator[Picture]) -> Tensor:
@@ -42,11 +43,19 @@ def pictures_of_tensor(tensor: Tensor, order: str) -> Conversion:
 
 def _require_readable(tensor: Tensor) -> None:
     torch = sys.modules["torch"]
+    is_boolean, is_float = tensor.dtype is torch.bool, tensor.is_floating_point()
+    kind = str(tensor.dtype).removeprefix("torch.")
+    is_picture = kind in _TYPES
     obstacles = (
         (tensor.device.type != "cpu", f"is on the device {tensor.device}", str(tensor.device), "tensor.cpu()"),
         (tensor.requires_grad, "requires a gradient, which the result cannot have", "requires_grad", "tensor.detach()"),
         (tensor.layout is not torch.strided, f"is {tensor.layout}", str(tensor.layout), "tensor.to_dense()"),
         (tensor.is_quantized, "is quantized", str(tensor.dtype), "tensor.dequantize()"),
+        (not tensor.numel(), "is empty", tuple(tensor.shape), "one with at least one pixel"),
+        (is_boolean, "has booleans", kind, "tensor.to(torch.uint8) * 255"),
+        (tensor.is_complex(), "has complex samples", kind, "tensor.abs(), for example"),
+        (is_float and not is_picture, f"is {kind}", kind, "tensor.float()"),
+        (not is_picture, f"is {kind}", kind, "tensor.to(torch.uint8) if its values are 0 to 255"),
     )
     for is_one, problem, found, call in obstacles:
         if is_one:

@@ -11,9 +11,10 @@ from functools import partial
 from sr_edge.errors import FrameError, UsageError
 from sr_edge.frames import Region
 from sr_edge.nv12.frames import TiledSamples
+from sr_edge.quantities import finite_number
 from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
-from sr_edge.tiling import Samples, upscale_frame_in_flight
+from sr_edge.tiling import Samples, require_overlap, upscale_frame_in_flight
 from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse, tile_reuse
 from sr_edge.upscaler.reuse_bound import require_bound_for
 from sr_edge.upscaler.reuse_options import ReuseOptions
@@ -156,6 +157,7 @@ def tiled_session(
 
     Raises:
         UsageError: What was given is not a session, or its network has no such bound of reuse.
+        TileError: The overlap does not fit the session's tile.
     """
     if not hasattr(session, "spec"):
         raise UsageError(
@@ -168,8 +170,9 @@ def tiled_session(
     spec = session.spec
     require_bound_for(options, spec.io)
     used_overlap_px = spec.overlap_px if overlap_px is None else overlap_px
+    require_overlap(spec.tile, used_overlap_px)
     return TiledSession(session, used_overlap_px, tile_reuse(options, spec.reuse_table), on_tiles)
 
 
 def _time_or_now(time_s: float | None) -> float:
-    return time.monotonic() if time_s is None else time_s
+    return time.monotonic() if time_s is None else finite_number(time_s, "time_s")

@@ -39,7 +39,7 @@ from sr_edge.nv12.frames import Nv12Frame, Plane
 from sr_edge.opacity import count_passes, upscale_with_alpha, with_visible_colours
 from sr_edge.runtimes.session import Session
 from sr_edge.tiling import Samples, output_frame
-from sr_edge.upscaler.conversion import convert, require_order
+from sr_edge.upscaler.conversion import convert, convert_each, require_order
 from sr_edge.upscaler.reuse import ReuseStatistics
 from sr_edge.upscaler.reuse_bound import require_bound_for
 from sr_edge.upscaler.reuse_options import OFF, ReuseOptions
@@ -89,6 +89,7 @@ class Upscaler:
         Raises:
             UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no mode
                 of reuse, or a bound that the reuse table does not give.
+            TileError: The overlap does not fit the session's tile.
         """
         self._reuse_options = ReuseOptions.parse(reuse)
         self._tiled = tiled_session(session, overlap_px, self._reuse_options, on_tiles)
@@ -193,23 +194,13 @@ class Upscaler:
                 on a GPU, an empty array, a file that cannot be read. Or it has 16 bits, and the session's graph takes
                 8-bit input.
             UsageError: The order or the part is unknown, or the part extends beyond the picture.
-            TileError: The overlap does not fit the session's tile.
             EngineError: The runtime failed.
         """
         require_order(order)
         region = None if roi is None else Region.of(roi)
         if isinstance(picture, list | tuple):
-            return type(picture)([self._one_of_several(*each, order, region, on_tile) for each in enumerate(picture)])
+            return convert_each(picture, lambda each: self._converted(each, order, region, on_tile))
         return self._converted(picture, order, region, on_tile)
-
-    def _one_of_several(
-        self, index: int, picture: object, order: str, region: Region | None, on_tile: OnTile | None
-    ) -> object:
-        try:
-            return self._converted(picture, order, region, on_tile)
-        except FrameError as error:
-            problem = f"picture {index} of the list: {error.problem}"
-            raise FrameError(problem, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
 
     def _converted(self, picture: object, order: str, region: Region | None, on_tile: OnTile | None) -> object:
         given = convert(picture, order)
@@ -241,8 +232,7 @@ class Upscaler:
         Raises:
             FrameError: `frame_hwc` is not a valid frame, it has 16 bits and the session's graph takes 8-bit input, or
                 it has alpha and the network does not take it.
-            UsageError: the part extends beyond the frame.
-            TileError: the overlap does not fit the session's tile.
+            UsageError: the part extends beyond the frame, or the time is no finite number.
             EngineError: the runtime failed.
         """
         require_frame(frame_hwc)
@@ -363,7 +353,7 @@ class Upscaler:
             roi: The part of the picture to upscale, as in a call of the upscaler.
 
         Raises:
-            FrameError, UsageError, TileError, EngineError: as `upscale`, and FrameError where memory is too short.
+            FrameError, UsageError, EngineError: as `upscale`, and FrameError where memory is too short.
         """
         region = None if roi is None else Region.of(roi)
         if region is not None:

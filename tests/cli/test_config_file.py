@@ -159,6 +159,17 @@ def test_nothing_is_saved_for_a_run_that_is_refused(sr_edge: SrEdge, bundle: Pat
         assert not config.exists()
 
 
+def test_a_run_that_refuses_its_values_leaves_the_configuration_as_it_was(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path
+) -> None:
+    new, old = tmp_path / "new.toml", written(tmp_path / "old.toml", "[stream]\n")
+    for config in (new, old):
+        words = ("--reuse", "bogus", "--save-config", config)
+        assert sr_edge("stream", bundle, tmp_path / "in.mkv", "null", *words).code == 2
+    assert not new.exists()
+    assert old.read_text() == "[stream]\n"
+
+
 def test_commands_with_many_options_have_both() -> None:
     configurable = {command_name(each) for each in CONFIGURABLE}
     assert {"deploy", "calibrate", "export", "stream", "bench", "train", "upscale"} <= configurable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def test_a_measurement_of_something_else_is_not_used(tmp_path: Path, other: Cach
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"runtime": "openvino"}'],
-    ids=["empty", "cut", "no text", "list", "no fields", "fields missing"],
+    [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"runtime": "openvino"}', b"[" * 60_000],
+    ids=["empty", "cut", "no text", "list", "no fields", "fields missing", "nested"],
 )
 def test_a_damaged_file_counts_as_missing(tmp_path: Path, content: bytes) -> None:
     cache = PassCache(tmp_path)
@@ -59,8 +60,11 @@ def test_a_damaged_file_counts_as_missing(tmp_path: Path, content: bytes) -> Non
     assert cache.load(KEY) == MEASURED
 
 
-@pytest.mark.parametrize("old, new", [('"time_ratio": 0.5', '"time_ratio": NaN'), ("0.49", "0.6"), (" 60", " -1")])
-def test_impossible_numbers_count_as_missing(tmp_path: Path, old: str, new: str) -> None:
+@pytest.mark.parametrize(
+    "old, new",
+    [('"time_ratio": 0.5', '"time_ratio": NaN'), ("0.49", "0.6"), (" 60", " -1"), ("A CPU", "A\\u001b[2JCPU")],
+)
+def test_impossible_values_count_as_missing(tmp_path: Path, old: str, new: str) -> None:
     cache = PassCache(tmp_path)
     cache.store(KEY, MEASURED)
     (file,) = tmp_path.iterdir()
@@ -68,6 +72,28 @@ def test_impossible_numbers_count_as_missing(tmp_path: Path, old: str, new: str)
     assert old in text
     file.write_text(text.replace(old, new))
     assert cache.load(KEY) is None
+
+
+def test_a_pipe_in_the_place_of_a_file_counts_as_missing(tmp_path: Path) -> None:
+    cache = PassCache(tmp_path)
+    cache.store(KEY, MEASURED)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert cache.load(KEY) is None
+
+
+def test_without_a_home_folder_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "SR_EDGE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    cache = PassCache()
+    assert cache.load(KEY) is None
+    assert "SR_EDGE_CACHE" in cache.store(KEY, MEASURED)
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 def test_a_folder_that_cannot_be_written_is_a_note_and_no_error(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sr_edge.bundle import Bundle, Fingerprint, Manifest, RecommendedEngine, open_bundle
-from sr_edge.errors import RuntimeUnavailable, UnknownNameError, UsageError
+from sr_edge.errors import BundleError, RuntimeUnavailable, UnknownNameError, UsageError
 from sr_edge.model_sources import EngineChoice, choose_engine
 from sr_edge.runtimes.measure.recommendations import measurement_file, store_recommendations
 from sr_edge.spec import Precision
@@ -59,6 +61,20 @@ def test_what_deploy_recommended_runs_where_it_was_measured(tmp_path: Path) -> N
         engine = choose_engine(bundle)
     assert (engine.runtime, engine.precision, engine.device) == ("fast", INT8, "cpu")
     assert str(engine) == "fast int8: fastest within 0.05 dB here, measured by deploy on 2026-11-01"
+
+
+@pytest.mark.parametrize("field", [{"latency_ms": -1.0}, {"threads": 0}, {"threads": -1}])
+def test_a_recommendation_with_impossible_numbers_cannot_be_made(field: dict[str, Any]) -> None:
+    with raises(BundleError):
+        replace(recommended(), **field)
+
+
+@pytest.mark.parametrize(
+    "field", [{"threads": 1.5}, {"threads": "2"}, {"slots": math.inf}, {"device": 5}, {"runtime": 5}]
+)
+def test_what_is_no_number_or_name_is_refused_before_anything_is_opened(field: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        EngineChoice.read(**field)
 
 
 def test_threads_of_the_measurement_are_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,12 @@ from sr_edge.image_files import image_from_picture, read_picture, write_picture
 from sr_edge.upscaler import Upscaler, upscale_file
 from tests.expected_errors import raises
 from tests.upscaler.blurring import BlurringSession, noise
+
+
+class Pair(NamedTuple):
+    left: npt.NDArray[np.uint8]
+    right: torch.Tensor
+
 
 SHAPES = [(20, 30), (20, 30, 1), (20, 30, 3), (20, 30, 4), (2, 20, 30, 3), (3, 7, 5, 4)]
 DTYPES = ["uint8", "uint16", "float32", "float64", "float16", ">u2"]
@@ -184,8 +190,13 @@ REFUSED: list[tuple[str, object, object]] = [
     ("gradient", torch.zeros(3, 8, 9, requires_grad=True), "requires_grad"),
     ("sparse", torch.zeros(3, 8, 9).to_sparse(), "torch.sparse_coo"),
     ("tensor with channels last", torch.zeros(8, 9, 3), (8, 9, 3)),
-    ("empty tensor", torch.zeros(3, 0, 9), (0, 9, 3)),
+    ("empty tensor", torch.zeros(3, 0, 9), (3, 0, 9)),
     ("int64 tensor", torch.zeros(3, 8, 9, dtype=torch.int64), "int64"),
+    ("bool tensor", torch.zeros(3, 8, 9, dtype=torch.bool), "bool"),
+    ("complex tensor", torch.zeros(3, 8, 9, dtype=torch.complex64).conj(), "complex64"),
+    ("8-bit floats", torch.zeros(3, 8, 9).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+    ("matrix", np.zeros((8, 9), np.uint8).view(np.matrix), "matrix"),
+    ("empty path", "", ""),
     ("float image", Image.new("F", (9, 8)), "F"),
     ("image of large samples", Image.fromarray(np.full((8, 9), 70_000, np.int32)), (70_000, 70_000)),
     ("empty image", Image.new("L", (0, 8)), (8, 0)),
@@ -202,6 +213,19 @@ def test_what_is_no_picture_is_refused_with_a_remedy(upscaler: Upscaler, picture
     with raises(FrameError, found=found) as caught:
         upscaler(picture)
     assert caught.value.remedy
+
+
+def test_a_tensor_that_torch_negates_when_it_is_read_has_its_values(upscaler: Upscaler) -> None:
+    tensor = torch.full((3, 8, 9), -0.5j).conj().imag
+    assert tensor.is_neg()
+    assert torch.equal(upscaler(tensor), upscaler(torch.full((3, 8, 9), 0.5)))
+
+
+def test_a_named_tuple_of_pictures_keeps_its_names(upscaler: Upscaler) -> None:
+    pair = Pair(np.zeros((8, 9), np.uint8), torch.zeros(3, 8, 9))
+    upscaled = upscaler(pair)
+    assert type(upscaled) is Pair
+    assert (upscaled.left.shape, tuple(upscaled.right.shape)) == ((16, 18), (3, 16, 18))
 
 
 def test_an_error_in_a_list_says_which_picture(upscaler: Upscaler) -> None:

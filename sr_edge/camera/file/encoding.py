@@ -152,6 +152,14 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
         StreamError: An encoder that was chosen by name does not open, or lacks an option.
     """
     container = container_of(target)
+    if settings.crf is not None and "crf" in settings.encoder_options:
+        raise UsageError(
+            f"the constant rate factor is given twice, as --crf {settings.crf} and as --encode "
+            f"crf={settings.encoder_options['crf']}",
+            found=(settings.crf, settings.encoder_options["crf"]),
+            wanted="one of them",
+            remedy="leave one of them out",
+        )
     if probe.display_matrix is not None and not can_write_rotation():
         raise UsageError(
             f"the metadata of {probe.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",

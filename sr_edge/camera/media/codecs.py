@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
@@ -160,16 +160,24 @@ def require_works(trial: CodecTrial, subject: str) -> None:
     """Tries a codec in a process of its own.
 
     Raises:
-        StreamError: It does not work on this machine; the message has the reason.
+        StreamError: It does not work on this machine, or not with its options; the message has the reason.
     """
     (verdict,) = try_codecs([trial])
-    if verdict.works is False:
+    if verdict.works is not False:
+        return
+    if trial.options and try_codecs([replace(trial, options={})])[0].works is not False:
         raise StreamError(
-            f"{subject}: the {trial.kind} {trial.name} does not work here: {verdict.reason}",
-            found=verdict.reason,
-            wanted=f"a working {trial.kind}",
-            remedy=f"`sr-edge doctor --codecs` lists the {trial.kind}s that work; nothing else is used in its place",
+            f"{subject}: the {trial.kind} {trial.name} does not accept its options: {verdict.reason}",
+            found=dict(trial.options),
+            wanted="options that it accepts",
+            remedy="check their names and values, or leave them out",
         )
+    raise StreamError(
+        f"{subject}: the {trial.kind} {trial.name} does not work here: {verdict.reason}",
+        found=verdict.reason,
+        wanted=f"a working {trial.kind}",
+        remedy=f"`sr-edge doctor --codecs` lists the {trial.kind}s that work; nothing else is used in its place",
+    )
 
 
 def try_codecs(

@@ -39,7 +39,7 @@ class RawFormat:
         Raises:
             UsageError: the text does not have that form.
         """
-        match = re.fullmatch(r"(\w+):(\d+)x(\d+)@(\d+(?:/\d+)?)", text.strip())
+        match = re.fullmatch(r"(\w+):(\d+)x(\d+)@(\d+(?:/[1-9]\d*)?)", text.strip())
         supported = [pixel_format.value for pixel_format in PixelFormat]
         if match is None or match[1] not in supported or 0 in (int(match[2]), int(match[3]), Fraction(match[4])):
             raise UsageError(

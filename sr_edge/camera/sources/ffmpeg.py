@@ -35,6 +35,10 @@ _CLOCK_TIME_BASE = Fraction(1, 90_000)
 _PRODUCER_TIME = "prft"
 """FFmpeg's AVProducerReferenceTime: microseconds since 1970, and flags."""
 _IMAGE_SEQUENCE = "image2"
+MIN_RATE, MAX_RATE = Fraction(1, 86_400), 10_000
+"""From a frame a day to the fastest cameras."""
+_MAX_RATE_DENOMINATOR = 100_000
+"""With it, the numerator of MAX_RATE fits the 32 bits that FFmpeg has for it."""
 _MAX_UNREADABLE_PACKETS = 300
 """Undecodable packets in a row after which the stream counts as lost: ten seconds of most cameras."""
 
@@ -293,15 +297,15 @@ def frame_rate(text: str) -> Fraction:
     """Reads a frame rate such as "30" or "30000/1001".
 
     Raises:
-        StreamError: the text is not a positive number or fraction.
+        UsageError: the text is not a number or fraction, or not from `MIN_RATE` to `MAX_RATE`.
     """
     with suppress(ValueError, ZeroDivisionError):
-        rate = Fraction(text)
-        if rate > 0:
+        rate = Fraction(text).limit_denominator(_MAX_RATE_DENOMINATOR)
+        if MIN_RATE <= rate <= MAX_RATE:
             return rate
-    raise StreamError(
+    raise UsageError(
         f"{text!r} is not a frame rate",
         found=text,
-        wanted="a number or fraction above 0",
-        remedy="write frames per second, for example 30 or 30000/1001",
+        wanted=f"a number or fraction from {MIN_RATE} to {MAX_RATE}",
+        remedy=f"write frames per second, from {MIN_RATE} to {MAX_RATE}, for example 30 or 30000/1001",
     )

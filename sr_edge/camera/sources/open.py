@@ -30,7 +30,7 @@ SOURCES = (
 )
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 _SCHEMES = (*_LIVE_SCHEMES, "http", "https")
-_TEST = re.compile(r"test:(?:(\d+)x(\d+)(?:@(\d+(?:/\d+)?))?)?")
+_TEST = re.compile(r"test:(?:(\d+)x(\d+)(?:@(\d+(?:/[1-9]\d*)?))?)?")
 _DEFAULT_TEST = ("320", "180", "30")
 _DEFAULT_RATE = Fraction(30)
 

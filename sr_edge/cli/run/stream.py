@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +117,7 @@ def stream(
     pace: PaceOption = False,
     deinterlace: DeinterlaceOption = False,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
-    codec: CodecOption = "libx264",
+    codec: CodecOption = None,
     encode: EncodeOption = [],  # noqa: B006
     decoder: DecoderOption = None,
     timecode: TimecodeOption = False,
@@ -136,6 +136,7 @@ def stream(
     """Upscale a camera, a stream or a video live."""
     controls, reused = read_settings(settings), read_reuse(reuse, reuse_memory, reuse_refresh_s)
     _require_consistent_options(sink, fallback, max_latency_ms, as_json)
+    _require_encoded(sink, {"--codec": codec, "--encode": encode, "--pixel-format": pixel_format})
     if stats_json is not None:
         require_output_file(stats_json)
     from sr_edge.camera import (
@@ -174,7 +175,7 @@ def stream(
         decoder=decoder,
     )
     sink_options = SinkOptions(
-        codec,
+        codec or SinkOptions.codec,
         read_pairs(encode),
         parse_pixel_format(pixel_format),
         give_up_s,
@@ -226,6 +227,18 @@ def _require_consistent_options(sink: str, fallback: str | None, max_latency_ms:
             found=("-", "--json"),
             wanted="one of them",
             remedy="write the statistics with --stats-json FILE",
+        )
+
+
+def _require_encoded(sink: str, options: Mapping[str, object]) -> None:
+    """Raises UsageError for an option of the encoder if the sink has none."""
+    given = [name for name, value in options.items() if value]
+    if given and sink in ("null", "null:", "-"):
+        raise UsageError(
+            f"{', '.join(given)} has no effect on the sink {sink}, which has no encoder",
+            found=sink,
+            wanted="a video file or an address",
+            remedy="leave it out, or name a file or an address as the sink",
         )
 
 

@@ -165,10 +165,11 @@ ReadOption = Annotated[
     ),
 ]
 CodecOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="FFmpeg's name of the video encoder, for example libx265 or h264_nvenc. It is used or refused, never "
-        "replaced."
+        "replaced. Default: libx264.",
+        show_default=False,
     ),
 ]
 EncodeOption = Annotated[
@@ -238,7 +239,7 @@ GiveUpOption = Annotated[
 
 
 def read_pairs(texts: Pairs) -> dict[str, str]:
-    """Parses NAME=VALUE arguments; raises UsageError for anything else."""
+    """Parses NAME=VALUE arguments; raises UsageError for anything else and for a name that is given twice."""
     pairs = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -249,7 +250,11 @@ def read_pairs(texts: Pairs) -> dict[str, str]:
                 wanted="NAME=VALUE",
                 remedy="write NAME=VALUE, for example framerate=30",
             )
-        pairs[name.strip()] = value
+        if (name := name.strip()) in pairs:
+            raise UsageError(
+                f"{text!r} sets {name} a second time", found=text, wanted="each name once", remedy="give each name once"
+            )
+        pairs[name] = value
     return pairs
 
 

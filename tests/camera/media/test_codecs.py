@@ -112,6 +112,12 @@ def test_an_option_that_the_encoder_lacks(codec: str, options: dict[str, str]) -
         require_opens(codec, PixelFormat.I420, (64, 48), options, "out.mp4")
 
 
+@pytest.mark.parametrize("options", [{"crf": "abc"}, {"crf": "-3"}])
+def test_a_refused_value_is_not_blamed_on_the_machine(options: dict[str, str]) -> None:
+    with raises(StreamError, found=options, wanted="options that it accepts"):
+        require_opens("libx264", PixelFormat.I420, (64, 48), options, "out.mp4")
+
+
 @pytest.mark.parametrize(
     ("codec", "given", "encoded"),
     [

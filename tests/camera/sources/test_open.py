@@ -282,16 +282,23 @@ def test_raw_frames_that_end_in_the_middle_say_so(tmp_path: Path) -> None:
     assert RAW.frame_bytes == 4608
 
 
-@pytest.mark.parametrize("text", ["", "nv12:320x180", "nv12:0x180@30", "bayer:4x4@30", "nv12:4x4@0"])
+@pytest.mark.parametrize("text", ["", "nv12:320x180", "nv12:0x180@30", "bayer:4x4@30", "nv12:4x4@0", "nv12:4x4@1/0"])
 def test_what_is_no_raw_format_is_refused(text: str) -> None:
     with raises(UsageError, found=text):
         RawFormat.parse(text)
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "x", "30/0"])
+@pytest.mark.parametrize("text", ["0", "-3", "x", "30/0", "nan", "1e300", "1e-300", "10001"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with raises(StreamError, found=text):
+    with raises(UsageError, found=text):
         frame_rate(text)
+
+
+@pytest.mark.parametrize("text", ["1/86400", "29.97002997002997002997", "9999.123456789012345", "10000"])
+def test_rates_fit_the_32_bits_of_ffmpeg(text: str) -> None:
+    rate = frame_rate(text)
+    assert max(rate.numerator, rate.denominator) < 2**31
+    assert float(rate) == pytest.approx(float(Fraction(text)), rel=1e-6)
 
 
 def bad_file(folder: Path, kind: str) -> Path:
@@ -334,6 +341,7 @@ def test_a_file_that_cannot_be_shown(tmp_path: Path, kind: str) -> None:
             {"found": "rtsp://127.0.0.1:1/live", "remedy": remedy_of(OSError(errno.ECONNREFUSED, ""))},
         ),
         ("test:64", UsageError, {"found": "test:64"}),
+        ("test:64x48@1/0", UsageError, {"found": "test:64x48@1/0"}),
         ("test:0x48@30", UsageError, {"found": (0, 48, 30)}),
         (
             "lavfi:no_such_filter",

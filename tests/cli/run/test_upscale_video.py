@@ -124,6 +124,8 @@ def test_an_encoder_by_its_name_with_an_option(sr_edge: SrEdge, bundle: Path, tm
         (("--codec", "libvorbis"), ("'libvorbis'", "h264, h265, vp9, av1")),
         (("--codec", "prores_ks"), ("prores_ks", ".mp4")),
         (("--encode", "crf"), ("'crf'", "NAME=VALUE")),
+        (("--encode", "crf=5", "--encode", "crf=6"), ("'crf=6'", "second time")),
+        (("--encode", "crf=5", "--crf", "6"), ("--crf 6", "crf=5")),
         (("--copy", "video"), ("'video'", "all, audio, none")),
         (("--frames", "10"), ("'10'", "FIRST:END")),
         (("--reuse", "often"), ("'often'", "off, exact, or a number of decibels")),
