@@ -27,7 +27,7 @@ which passwords in addresses are hidden.
 
 from __future__ import annotations
 
-from sr_edge.addresses import message_without_secrets
+from sr_edge.printable import message_without_secrets
 
 
 class SrEdgeError(Exception):

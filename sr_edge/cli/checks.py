@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 
 from typer.core import TyperArgument, TyperCommand
 
-from sr_edge.addresses import scheme_of
 from sr_edge.bundle import is_bundle_folder
 from sr_edge.cli.config_file import with_config
 from sr_edge.cli.error_document import current_state
@@ -19,6 +18,7 @@ from sr_edge.cli.options import shown_name
 from sr_edge.cli.unused_options import SEPARATORS, require_effect
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind
+from sr_edge.printable import scheme_of
 from sr_edge.spec import Precision
 
 INPUTS = frozenset(

@@ -29,9 +29,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperArgument, TyperCommand
 
-from sr_edge.addresses import without_secrets
 from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file, whole_file
+from sr_edge.printable import without_secrets
 
 MAX_BYTES = 1 << 20
 _GIVEN = "sr_edge.given"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sr_edge.addresses import message_without_secrets
+from sr_edge.printable import message_without_secrets
 
 JSON_OPTION = "--json"
 

@@ -12,9 +12,9 @@ from typing import Annotated, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from sr_edge.addresses import without_secrets
 from sr_edge.errors import UsageError
 from sr_edge.nv12.colour import DEFAULT_NV12_COLOUR, Nv12Colour
+from sr_edge.printable import without_secrets
 from sr_edge.spec import FrameFormat, Precision
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_edge.addresses import scheme_of
 from sr_edge.cli.options import FormName, shown_name
 from sr_edge.errors import UsageError
 from sr_edge.model_sources import SourceKind, source_kind
+from sr_edge.printable import scheme_of
 
 Values = Mapping[str, Any]
 SEPARATORS = "@:="

@@ -13,7 +13,6 @@ from typing import Any
 import av
 from av.video.frame import PictureType
 
-from sr_edge.addresses import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted, resized
 from sr_edge.camera.media.declared import TIMECODE_TAG
@@ -30,6 +29,7 @@ from sr_edge.camera.media.frame import Chroma, PixelFormat, VideoFrame
 from sr_edge.camera.protocols import SourceInfo
 from sr_edge.camera.sinks.checked_file import CheckedFile
 from sr_edge.errors import StreamError
+from sr_edge.printable import without_secrets
 
 _DEFAULT_RATE = Fraction(30)
 _MAX_TIMECODE_RATE = 99

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sr_edge.addresses import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.codecs import CodecKind, is_hardware, video_codec
 from sr_edge.camera.media.conversion import YUV_COLOUR
@@ -19,6 +18,7 @@ from sr_edge.camera.sinks.reconnect import ReconnectingSink
 from sr_edge.camera.sinks.simple import NullSink
 from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.printable import scheme_of, without_secrets
 from sr_edge.spec import take_names
 
 SINKS = (

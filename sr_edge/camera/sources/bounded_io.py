@@ -20,9 +20,9 @@ from typing import Any
 import av
 from av.container import core
 
-from sr_edge.addresses import scheme_of
 from sr_edge.errors import StreamError
 from sr_edge.files.headers import is_playlist
+from sr_edge.printable import scheme_of
 
 NETWORK_PROTOCOLS = "http,https,httpproxy,tls,tcp,crypto,data"
 FILE_PROTOCOLS = "file,crypto,data"

@@ -11,10 +11,10 @@ from typing import Any
 
 import av
 
-from sr_edge.addresses import without_secrets
 from sr_edge.camera.media.decoding import packets_of
 from sr_edge.camera.sources.bounded_io import OPTIONS, BoundedAccess, Limits, access_for
 from sr_edge.errors import StreamError
+from sr_edge.printable import without_secrets
 
 STANDARD_INPUT = "pipe:0"
 DEFAULT_OPEN_S = 10.0

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from sr_edge.addresses import scheme_of, without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.raw_format import RawFormat
 from sr_edge.camera.protocols import Source
@@ -22,6 +21,7 @@ from sr_edge.camera.sources.raw import RawSource
 from sr_edge.camera.sources.reconnect import ReconnectingSource
 from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.errors import RuntimeUnavailable, StreamError, UsageError
+from sr_edge.printable import scheme_of, without_secrets
 
 SOURCES = (
     "/dev/video0 (a camera), rtsp://, rtmp://, srt://, udp://, rtp:// or http(s):// address, a video file, "

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_edge.addresses import without_secrets
 from sr_edge.cli.interrupts import ending_on_signal, interruptible
 from sr_edge.cli.model_argument import (
     AUTO,
@@ -68,6 +67,7 @@ from sr_edge.cli.run.stream_options import (
 from sr_edge.cli.terminal import print_line, print_text
 from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import require_output_file
+from sr_edge.printable import without_secrets
 from sr_edge.spec import FrameFormat
 
 if TYPE_CHECKING:

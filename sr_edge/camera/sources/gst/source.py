@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from sr_edge.addresses import without_secrets
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.media.timeline import Timeline
@@ -18,6 +17,7 @@ from sr_edge.camera.sources.gst.layout import frame_interval_ms, layout_from_cap
 from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS
 from sr_edge.camera.sources.reconnect import ReconnectingSource
 from sr_edge.errors import StreamError, UsageError
+from sr_edge.printable import without_secrets
 
 _TIME_BASE = Fraction(1, Gst.SECOND)
 _PULL_TIMEOUT_NS = Gst.SECOND // 5

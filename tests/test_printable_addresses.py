@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.addresses import message_without_secrets, without_secrets
+from sr_edge.printable import message_without_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
