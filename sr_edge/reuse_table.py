@@ -18,16 +18,12 @@ single tile exceed WORST_RATIO times the bound.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-
-import numpy as np
-import numpy.typing as npt
+from itertools import accumulate, pairwise, takewhile
 
 from sr_edge.errors import UsageError
-
-_Values = npt.NDArray[np.float64]
 
 BLOCK_PX = 8
 """Height and width of the blocks of the block change, before upscaling."""
@@ -37,6 +33,9 @@ WORST_RATIO = 6.0
 
 _STEPS = 480
 """Limits that are looked at between 0 and the largest change of a table."""
+
+_Bounds = tuple[list[float], list[float]]
+"""Limits of a change, and the bound in decibels that each of them requires."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ class ReuseTable:
     def range_db(self) -> tuple[float, float]:
         """The smallest and the largest bound that this table gives."""
         limits, required_db = self._block_bounds()
-        return float(required_db[limits >= self.losses[0].change][0]), float(required_db.max())
+        pairs = zip(limits, required_db, strict=True)
+        return next(bound_db for limit, bound_db in pairs if limit >= self.losses[0].change), max(required_db)
 
     def limits(self, bound_db: float) -> ChangeLimits:
         """The largest limits that keep a bound.
@@ -129,26 +129,31 @@ class ReuseTable:
             _largest_limit(*self._means_up_to([row.level_db for row in self.losses]), bound_db),
         )
 
-    def _block_bounds(self) -> tuple[_Values, _Values]:
+    def _block_bounds(self) -> _Bounds:
         """Limits of the block change, and the bound that each requires."""
         limits, means_db = self._means_up_to([row.mean_db for row in self.losses])
-        return limits, np.maximum(means_db, self._between([row.worst_db for row in self.losses], limits) / WORST_RATIO)
+        worst_db = self._between([row.worst_db for row in self.losses], limits)
+        return limits, [max(mean, worst / WORST_RATIO) for mean, worst in zip(means_db, worst_db, strict=True)]
 
-    def _means_up_to(self, losses_db: Sequence[float]) -> tuple[_Values, _Values]:
+    def _means_up_to(self, losses_db: Sequence[float]) -> _Bounds:
         """Many limits of a change, and the mean loss over all changes from 0 to each of them."""
-        changes = np.linspace(0.0, self.losses[-1].change, _STEPS + 1)
-        between_db = self._between(losses_db, changes)
-        sums_db = np.cumsum((between_db[:-1] + between_db[1:]) / 2)
-        return changes[1:], sums_db / np.arange(1, _STEPS + 1)
+        changes = [self.losses[-1].change * step / _STEPS for step in range(_STEPS + 1)]
+        sums_db = accumulate((before + after) / 2 for before, after in pairwise(self._between(losses_db, changes)))
+        return changes[1:], [total / count for count, total in enumerate(sums_db, start=1)]
 
-    def _between(self, losses_db: Sequence[float], changes: _Values) -> _Values:
-        """Losses at any changes: linear between the rows, and 0 without a change."""
-        between: _Values = np.interp(changes, [0.0, *(row.change for row in self.losses)], [0.0, *losses_db])
+    def _between(self, losses_db: Sequence[float], changes: Sequence[float]) -> list[float]:
+        """Losses at any changes up to the last one: linear between the rows, and 0 without a change."""
+        known = [0.0, *(row.change for row in self.losses)]
+        values_db = [0.0, *losses_db]
+        between = []
+        for change in changes:
+            after = min(max(bisect_left(known, change), 1), len(known) - 1)
+            share = (change - known[after - 1]) / (known[after] - known[after - 1])
+            between.append(values_db[after - 1] + share * (values_db[after] - values_db[after - 1]))
         return between
 
 
-def _largest_limit(limits: _Values, required_db: _Values, bound_db: float) -> float:
+def _largest_limit(limits: Sequence[float], required_db: Sequence[float], bound_db: float) -> float:
     """The limit before the first one that requires more than a bound; 0 if that is the first."""
-    beyond = np.flatnonzero(required_db > bound_db)
-    within = limits if not beyond.size else limits[: beyond[0]]
-    return float(within[-1]) if within.size else 0.0
+    within = list(takewhile(lambda pair: pair[1] <= bound_db, zip(limits, required_db, strict=True)))
+    return within[-1][0] if within else 0.0

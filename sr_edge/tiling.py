@@ -359,8 +359,10 @@ class _Mosaic:
         top = row.first * scale
         _place(self._band[:band_px, across], cropped[:band_px], blended_px)
         _place(self.frame[top + band_px : row.end * scale, across], cropped[band_px:], blended_px)
-        if column is self._plan.columns[-1]:
-            _fade(self.frame[top : top + band_px], self._band[:band_px], axis=0)
+        columns = self._plan.columns
+        if column is columns[-1]:  # no tile of a window determines the samples at its left and right edge
+            determined = _scaled(columns[0].first, columns[-1].end, scale)
+            _fade(self.frame[top : top + band_px, determined], self._band[:band_px, determined], axis=0)
 
 
 def _scaled(first: int, end: int, scale: int) -> slice:

@@ -246,7 +246,7 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "null", "--max-latency-ms", "50"), ("--max-latency-ms", "--fallback")),
     (("CLIP", "null", "--reuse", "sometimes"), ("'sometimes'", "off, exact, or a number of decibels")),
     (("CLIP", "null", "--reuse", "-1"), ("'-1'", "off, exact, or a number of decibels")),
-    (("CLIP", "null", "--reuse", "0.05"), ("0.05 dB", "exact")),
+    (("CLIP", "null", "--reuse", "900"), ("900 dB", "at most")),
     (("CLIP", "null", "--reuse-memory", "lots"), ("'lots'", "256M")),
     (("CLIP", "null", "--reuse", "off", "--reuse-memory", "1G"), ("--reuse-memory", "--reuse off")),
     (("CLIP", "null", "--fallback", "absent.sredge"), ("absent.sredge",)),
@@ -440,7 +440,9 @@ def test_the_share_of_reused_tiles_has_room_in_80_columns() -> None:
     statistics = StreamStatistics()
     statistics.record_stage("infer", 8.0)
     statistics.record_output(111.0)
-    reuse = FrameReuse(4, (Region(0, 0, 4, 4),) * 3, ReuseStatistics(4, 3, 2**20, 2**28))
+    reuse = FrameReuse(
+        4, (Region(0, 0, 4, 4),) * 3, ReuseStatistics(tiles=4, reused=3, memory_bytes=2**20, most_bytes=2**28)
+    )
     statistics.record_reuse(reuse)
     report = replace(statistics.report(), recent_fps_in=30.0, recent_fps_out=30.0)
     assert live_line(report, Readings(), 79).endswith("| latency p50 111 p95 111 ms | reused 75% | model 8 ms")

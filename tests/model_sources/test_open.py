@@ -238,7 +238,7 @@ def test_bench_reports_a_census(sr_edge: SrEdge, files: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("upscale", "{bundle}", "a.png", "b.png", "--input-range", "255"), 2),
+        (("upscale", "{bundle}", "{files}", "b", "--input-range", "255"), 2),
         (("bench", "{bundle}", "--tile", "24"), 2),
         (("bench", "{files}/net.onnx", "--tile", "24x24", "--runtimes", "torch", "--census"), 1),
         (("bench", "{files}/net.onnx", "--tile", "24x24", "--runs", "0", "--census"), 2),

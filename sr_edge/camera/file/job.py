@@ -220,6 +220,7 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
     """Everything that determines the encoded frames, by the names under which users know it."""
     probe, encoding = job.probe, job.encoding
     status = probe.path.stat()
+    reuse = upscaler.reuse
     return {
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
@@ -231,7 +232,7 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
         "the segment length": f"{segment_frames} frames",
         "PyAV": av.__version__,
         # The frames are the same with exact reuse and without reuse.
-        "--reuse": EXACT if upscaler.reuse.bound_db is None else repr(upscaler.reuse),
+        "--reuse": EXACT if reuse.bound_db is None else f"{reuse}, refreshed every {reuse.refresh_s:g} s",
     }
 
 

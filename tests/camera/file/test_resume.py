@@ -242,7 +242,7 @@ def test_a_bound_for_reuse_is_part_of_the_plan(source: Path, tmp_path: Path) -> 
     upscaler.reuse = ReuseOptions.parse(0.05)
     with pytest.raises(EngineError):
         run(source, tmp_path / "out.mp4", upscaler)
-    with raises(UsageError, found={"--reuse": "exact"}, wanted={"--reuse": "0.05 dB"}):
+    with raises(UsageError, found={"--reuse": "exact"}, wanted={"--reuse": "0.05 dB, refreshed every 10 s"}):
         run(source, tmp_path / "out.mp4", FailingUpscaler())
 
 
