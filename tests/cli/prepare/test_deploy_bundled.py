@@ -22,7 +22,7 @@ from tests.cli.conftest import SrEdge
 BUNDLED = sorted(path.stem for path in WEIGHTS_FOLDER.glob("*.safetensors"))
 QUICKLY = (
     *("--tile", "48", "--runtimes", "onnxruntime", "--precisions", "fp32", "--runs", "1", "--no-memory"),
-    *("--passes", "structure", "--no-tile-needs"),
+    *("--passes", "structure", "--no-tile-needs", "--no-reuse-table"),
 )
 
 
