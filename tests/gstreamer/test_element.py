@@ -277,7 +277,7 @@ def test_reuse_of_tiles_changes_no_sample(gstreamer: GStreamer, sredge: str, tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "value"), [("reuse=often", "'often'"), ("reuse=0.05", "0.05 dB"), ("reuse-memory=lots", "'lots'")]
+    ("options", "value"), [("reuse=often", "'often'"), ("reuse=900", "900 dB"), ("reuse-memory=lots", "'lots'")]
 )
 def test_wrong_values_for_reuse_are_refused(gstreamer: GStreamer, sredge: str, options: str, value: str) -> None:
     outcome = gstreamer.run_application("videotestsrc !", SMALL, "!", sredge, options, "! fakesink")
