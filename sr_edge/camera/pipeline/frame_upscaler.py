@@ -9,9 +9,15 @@ from typing import Protocol
 from sr_edge.camera.flow.drop_policy import Dropping, Policy
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.flow.fair_lock import FairLock
-from sr_edge.camera.media.conversion import RGB_COLOUR, frame_from_rgb, resized, rgb_from_frame
+from sr_edge.camera.media.conversion import (
+    RGB_COLOUR,
+    frame_from_rgb,
+    nv12_obstacle,
+    nv12_planes,
+    resized,
+    rgb_from_frame,
+)
 from sr_edge.camera.media.frame import PixelFormat, VideoFrame
-from sr_edge.camera.media.nv12 import nv12_obstacle, nv12_planes
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.nv12.frames import Nv12Frame

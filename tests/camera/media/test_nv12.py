@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_edge.camera.media.conversion import reformatted
+from sr_edge.camera.media.conversion import nv12_obstacle, nv12_planes, reformatted
 from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, VideoFrame
-from sr_edge.camera.media.nv12 import nv12_obstacle, nv12_planes
 from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.spec import TileSpec
 from tests.nv12_frames import random_nv12
