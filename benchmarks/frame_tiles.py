@@ -112,6 +112,7 @@ def export(out: Path, tile: str) -> Path:
 
 def upscale_command(bundle: Path, clip: Path, out: Path, precision: str) -> list[str]:
     options = ["--runtime", "openvino", "--precision", precision, "--codec", "h264", "--crf", CRF, "--no-resume"]
+    options += ["--reuse", "off"]  # parts of the clip stand still
     return [sys.executable, "-m", "sr_edge", "upscale", str(bundle), str(clip), str(out), *options]
 
 
