@@ -99,15 +99,8 @@ def measure_reuse_table(
     """
     tile, scale = plan.tile, card.scale
     figures, placement = _Figures(scale), PlacementFigures(card, tile)
-
-    def originals(size: TileSpec, more: int) -> list[Frame]:
-        size = TileSpec(scale * size.height + more, scale * size.width + more)
-        batches = calibration_patches(
-            images, size, count=PATCHES, seed=_SEED, channels=card.channels, warn=ignore_warning
-        )
-        return [frame_from_batch(batch) for batch in batches]
-
-    pairs = zip(originals(tile, 1), originals(placement.frame_size, 0), strict=True)  # one sample more for the shift
+    frames = _originals(images, placement.frame_size, card)
+    pairs = zip(_originals(images, tile, card, for_shift=1), frames, strict=True)
     request = SessionRequest(
         artifact=staging / FLOAT_GRAPHS[0].file, card=card, tile=tile, precision=Precision.FP32, threads=plan.threads
     )
@@ -169,6 +162,15 @@ class _Figures:
 
     def _psnr(self, frame: Frame, target: Frame) -> float:
         return psnr_y_db(frame[..., :3], target[..., :3], 0)
+
+
+def _originals(images: Path, size: TileSpec, card: ModelCard, for_shift: int = 0) -> list[Frame]:
+    """Pictures of this size in low resolution, taken as originals in high resolution, with some samples more."""
+    larger = TileSpec(card.scale * size.height + for_shift, card.scale * size.width + for_shift)
+    batches = calibration_patches(
+        images, larger, count=PATCHES, seed=_SEED, channels=card.channels, warn=ignore_warning
+    )
+    return [frame_from_batch(batch) for batch in batches]
 
 
 def _as_sent(original: Frame, scale: int, generator: np.random.Generator) -> Frame:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,9 @@ from sr_edge.reuse_table import BLOCK_PX, ChangeLimits
 from sr_edge.spec import TileSpec
 from sr_edge.tiling import Samples, Span, TilePlan
 from sr_edge.upscaler.tile_change import changed_blocks, difference_in_levels, is_level_within, is_within
+
+MANY_TILES = 8
+"""Where more tiles and more than half of all have changed, it does not pay off to look for the areas."""
 
 
 @dataclass(frozen=True)
@@ -121,22 +125,23 @@ def plan_placement(
         limits: Limits of the change of a tile.
         most_placed: How many placed tiles there may be.
     """
-    reused = [state.is_same for state in states]
+    reused = [
+        state.is_same or (state.kept is not None and is_within(state.kept, state.samples, limits)) for state in states
+    ]
+    changed = [number for number, state in enumerate(states) if state.kept is not None and not reused[number]]
+    if len(changed) > max(MANY_TILES, len(states) // 2):
+        return Placement(tuple(reused), (), ())
     remaining: set[int] = set()
     changes: dict[int, _Change] = {}
     cores = [rule.core(area, plan) for area in placed]
-    for number, (state, (row, column)) in enumerate(zip(states, plan.places(), strict=True)):
-        if state.is_same or state.kept is None:
-            continue
+    places = list(plan.places())
+    for number in changed:
+        row, column = places[number]
         whole = Region(column.start, row.start, column.covered, row.covered)
-        over = [index for index, core in enumerate(cores) if _common(core, whole) is not None]
-        if is_within(state.kept, state.samples, limits):
+        changes[number] = change = _Change(states[number], whole, limits)
+        if change.is_within_if_covered_by(cores):
             reused[number] = True
-        elif over or not _is_wide(state, rule, plan, limits):
-            changes[number] = change = _Change(state.kept, state.samples, whole, limits)
-            if change.is_within_if_covered_by(cores, over):
-                reused[number] = True
-                remaining.update(change.covered_by)
+            remaining.update(change.covered_by)
     areas: list[Region] = []
     boxes = {number: change.box for number, change in changes.items() if not reused[number]}
     for area, numbers in _groups(boxes, plan, rule):
@@ -157,8 +162,8 @@ class _Change:
         covered_by: Numbers of the placed tiles whose cores do not count.
     """
 
-    def __init__(self, kept: Samples, samples: Samples, whole: Region, limits: ChangeLimits) -> None:
-        self._difference = difference_in_levels(kept, samples)
+    def __init__(self, state: TileState, whole: Region, limits: ChangeLimits) -> None:
+        self._difference = difference_in_levels(cast(Samples, state.kept), state.samples)
         self._whole, self._limits = whole, limits
         self.covered_by: list[int] = []
 
@@ -177,9 +182,9 @@ class _Change:
         )
         return _common(box, self._whole)
 
-    def is_within_if_covered_by(self, cores: Sequence[Region], numbers: Sequence[int]) -> bool:
+    def is_within_if_covered_by(self, cores: Sequence[Region]) -> bool:
         """As `is_within_if_covered`, with as many of these cores as are needed, the newest first."""
-        for number in reversed(numbers):
+        for number in reversed([index for index, core in enumerate(cores) if _common(core, self._whole) is not None]):
             self.covered_by.append(number)
             if self.is_within_if_covered(cores[number]):
                 return True
@@ -194,15 +199,6 @@ class _Change:
 
     def _blocks(self) -> npt.NDArray[np.bool_]:
         return changed_blocks(self._difference, self._limits)
-
-
-def _is_wide(state: TileState, rule: PlacementRule, plan: TilePlan, limits: ChangeLimits) -> bool:
-    """Whether the first row of blocks has changed over more than a core: soon known if all of a tile has changed."""
-    if state.kept is None or plan.width <= rule.tile.width:
-        return False
-    first = difference_in_levels(state.kept[:BLOCK_PX], state.samples[:BLOCK_PX])
-    columns = np.flatnonzero(changed_blocks(first, limits)) * BLOCK_PX
-    return columns.size > 0 and columns[-1] - columns[0] > rule.tile.width - rule.margin_px
 
 
 def _groups(

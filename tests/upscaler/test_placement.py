@@ -41,7 +41,7 @@ class PointSession(BlurringSession):
     """Repeats each pixel, so that the output of any tile is that of the grid, to the bit."""
 
     def _upscaled(self, batch: Batch) -> Batch:
-        return cast(Batch, batch.repeat(SCALE, axis=2).repeat(SCALE, axis=3))
+        return batch.repeat(SCALE, axis=2).repeat(SCALE, axis=3)
 
 
 def session_of(kind: type[BlurringSession], table: ReuseTable | None = TABLE, channels: int = 3) -> BlurringSession:
@@ -214,13 +214,18 @@ def test_placed_tile_is_refreshed_within_its_time() -> None:
 
 
 def test_a_change_of_the_level_is_not_spared_by_a_placed_tile() -> None:
-    """Light that becomes dimmer changes no block beyond the limit; a placed tile shows it in its core only."""
-    rows = (ReuseLoss(2.0, 0.05, 0.1, 1.0, 2.0), ReuseLoss(4.0, 0.4, 0.9, 4.0, 4.0))
+    """A part that becomes dimmer changes no block beyond the limit; a placed tile shows it in its core only."""
+    rows = (ReuseLoss(2.0, 0.05, 0.1, 0.4, 2.0), ReuseLoss(4.0, 0.4, 0.9, 1.0, 4.0))
     session = session_of(PointSession, replace(TABLE, losses=rows))
     placing, off = upscaler_of(session), upscaler_of(session_of(PointSession), "off")
     placing.upscale(background())
-    frame = with_object((background() - 1).astype(np.uint8), *CORNER)
-    np.testing.assert_array_equal(placing.upscale(frame), off.upscale(frame))
+    before = session.tiles
+    plan = plan_tiles(150, 180, TILE, OVERLAP)
+    dimmer = background()
+    dimmer[plan.rows[1].start : plan.rows[3].start, plan.columns[1].start : plan.columns[3].start] -= 1
+    frame = with_object(dimmer, *CORNER)
+    np.testing.assert_array_equal(placing.upscale(frame)[100:150, 120:180], off.upscale(frame)[100:150, 120:180])
+    assert session.tiles - before == 4
     assert placing.reuse_statistics.placed == 0
 
 
@@ -319,6 +324,15 @@ def test_core_has_the_changed_area_and_origins_are_aligned(seed: int) -> None:
         assert all((span.start - area.top) % align_px == 0 for span in below)
 
 
+@pytest.mark.parametrize(("width", "is_placed"), [(640, False), (656, True)])
+def test_windows_must_lie_alike_in_all_tiles_below(width: int, is_placed: bool) -> None:
+    """Tiles of 96 pixels begin at 77 and 155 in a row of 640, and at 80 and 160 in one of 656."""
+    plan = plan_tiles(96, width, TileSpec(96, 96), 16)
+    area = PlacementRule(TileSpec(96, 96), 8, align_px=8).around(Region(158, 40, 16, 16), plan)
+    assert (area is not None) == is_placed
+    assert PlacementRule(TileSpec(96, 96), 8).around(Region(158, 40, 16, 16), plan) == Region(118, 0, 96, 96)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_output_fades_in_from_the_edges_inside_the_frame(dtype: npt.DTypeLike) -> None:
     rule = PlacementRule(TILE, MARGIN)
@@ -331,8 +345,9 @@ def test_output_fades_in_from_the_edges_inside_the_frame(dtype: npt.DTypeLike) -
     assert (np.diff(shown[40:56, 10]) > 0).all() and (np.diff(shown[60, 80:96]) < 0).all()
     area.cut(shown, 2)[...] = 0
     assert not shown.any(), "nothing else changes"
+    expected = frame.copy()
     lay_over(frame, area.cut(frame, 2).copy(), area, rule, 2)
-    np.testing.assert_array_equal(frame, frame)
+    np.testing.assert_array_equal(frame, expected)
 
 
 def test_parts_outside_of_holes_cover_all_but_them() -> None:
