@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 
 from sr_edge.bundle import open_bundle
+from sr_edge.calibration import calibration_patches
 from sr_edge.deploy import DeployPlan, deploy_network
 from sr_edge.deploy.placement_table import PlacementFigures
 from sr_edge.deploy.reuse_table import CHANGES, PATCHES, measure_reuse_table
 from sr_edge.errors import BundleError, UsageError
 from sr_edge.export.graph.patches import PICTURES
-from sr_edge.frames import Frame
+from sr_edge.frames import Frame, frame_from_batch
+from sr_edge.metrics import psnr_y_db
 from sr_edge.model_sources import open_frame_session
 from sr_edge.models import load_model
+from sr_edge.resize import downscale_bicubic
+from sr_edge.reuse_table import BLOCK_PX
 from sr_edge.spec import ModelCard, PassChoice, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
+from sr_edge.upscaler.tile_change import block_change
 from tests.expected_errors import raises
 
 PLAN = DeployPlan(
@@ -68,6 +73,27 @@ def test_what_placed_tiles_cost_is_measured(bundle: Path) -> None:
     assert 0 < row.mean_db <= row.worst_db < 0.05
     assert 0 < row.local_error < 3
     assert placement.within(0.05) == row
+
+
+def test_placed_tiles_of_a_network_stay_within_the_bound(bundle: Path) -> None:
+    """A small object that moves over a picture, against full computation and the original."""
+    (batch,) = calibration_patches(PICTURES, TileSpec(180, 200), count=1)
+    scene, losses_db = frame_from_batch(batch), []
+    with open_frame_session(bundle, "onnxruntime") as session:
+        placing, off = Upscaler(session, reuse=0.05), Upscaler(session)
+        placement = session.spec.reuse_table.placement if session.spec.reuse_table else None
+        assert placement is not None
+        placing.upscale(downscale_bicubic(scene, 2))
+        for step in range(6):
+            original = scene.copy()
+            original[80 + 2 * step : 96 + 2 * step, 90 + 4 * step : 106 + 4 * step] ^= 64
+            frame = downscale_bicubic(original, 2)
+            upscaled, expected = placing.upscale(frame), off.upscale(frame)
+            losses_db.append(psnr_y_db(expected, original, 2) - psnr_y_db(upscaled, original, 2))
+            assert block_change(expected, upscaled, 2 * BLOCK_PX) <= 2 * placement.losses[0].local_error
+        statistics = placing.reuse_statistics
+    assert np.mean(losses_db) <= 0.05 and max(losses_db) <= 0.3
+    assert statistics.placed >= 6 and not statistics.placement_obstacle
 
 
 def _figures(run: Callable[[Frame], Frame], multiple_px: int = 1, **fields: Any) -> PlacementFigures:
