@@ -173,7 +173,7 @@ class Row:
             mode.times_s.append(elapsed_s)
             mode.psnr_db.append(psnr_y_db(upscaled.planes[0], original, SCALE))
             mode.tiles += sum(each.tiles for each in counted)
-            mode.reused += sum(len(each.reused) for each in counted)
+            mode.reused += sum(each.tiles - each.computed for each in counted)
 
     def _figures(self) -> dict[str, Any]:
         off, exact, bound = (self._modes[name] for name in (OFF, EXACT, BOUND))

@@ -10,6 +10,10 @@ The change of a tile has two measures, both in 8-bit levels:
 A loss is the PSNR of the luma against the original where the tile is computed, less that where the result of the
 earlier samples is reused.
 
+*Placed* tiles have another origin than the tiles of the grid, around a change at the border of several of them. Their
+loss is that of the output with the placed tile against the output of the grid, or what would be lost if all differences
+between these two were errors, whichever is more: a placed tile is to show what the grid would show.
+
 A bound holds for the mean over changes that are spread evenly up to a limit, as those of a scene that moves or becomes
 darker steadily: the change grows from 0 to the limit, and then the tile is computed. At no change may the loss of a
 single tile exceed WORST_RATIO times the bound.
@@ -72,6 +76,69 @@ class ChangeLimits:
 
 
 @dataclass(frozen=True)
+class PlacementLoss:
+    """What it costs to place tiles with one margin.
+
+    Attributes:
+        margin_px: Distance of the changed area from the edges of the placed tile.
+        align_px: The origins of the placed tile and of the tiles of the grid differ by multiples of this.
+        mean_db: Mean loss in the area of the placed tile.
+        worst_db: Largest loss of a placed tile.
+        local_error: Root mean square difference from the output of the grid in the block, of 8x8 pixels before
+            upscaling, where it is largest, in 8-bit levels.
+    """
+
+    margin_px: int
+    align_px: int
+    mean_db: float
+    worst_db: float
+    local_error: float
+
+
+@dataclass(frozen=True)
+class PlacementTable:
+    """The losses of a network by tiles that are placed around changed areas.
+
+    Attributes:
+        height: Height of the tiles that were measured.
+        width: Their width.
+        losses: The rows, the one that is preferred first.
+    """
+
+    height: int
+    width: int
+    losses: tuple[PlacementLoss, ...]
+
+    def __post_init__(self) -> None:
+        values = [value for row in self.losses for value in (row.mean_db, row.worst_db, row.local_error)]
+        fit = all(0 < 2 * row.margin_px < min(self.height, self.width) and row.align_px > 0 for row in self.losses)
+        if not (self.losses and fit and all(0 <= value < math.inf for value in values)):
+            raise UsageError(
+                "the table of losses by placed tiles is not a table of finite losses at margins that leave a core",
+                found=self.losses,
+                wanted="losses of 0 or more at margins of less than half of the tile",
+                remedy="deploy again",
+            )
+
+    def within(self, bound_db: float) -> PlacementLoss | None:
+        """The first row that fits into a bound; None if there is none.
+
+        What is placed takes the place of tiles that may have lost the bound themselves, but for the share of the tile
+        over which it fades in. This share is left to them.
+        """
+        return next((row for row in self.losses if self._required_db(row) <= bound_db), None)
+
+    @property
+    def least_db(self) -> float:
+        """The least bound that has a row."""
+        return min(map(self._required_db, self.losses))
+
+    def _required_db(self, row: PlacementLoss) -> float:
+        shown = (self.height - row.margin_px) * (self.width - row.margin_px) / (self.height * self.width)
+        return max(row.mean_db, row.worst_db / WORST_RATIO) / shown
+
+
+@dataclass(frozen=True)
 class ReuseTable:
     """The losses of a network at several changes.
 
@@ -79,11 +146,13 @@ class ReuseTable:
         losses: The rows, the smallest change first.
         psnr_db: Mean PSNR of the luma of computed tiles against the originals, on the pictures of the measurement.
         patches: Number of these pictures.
+        placement: What placed tiles cost; None if it was not measured.
     """
 
     losses: tuple[ReuseLoss, ...]
     psnr_db: float
     patches: int
+    placement: PlacementTable | None = None
 
     def __post_init__(self) -> None:
         changes = [0.0, *(row.change for row in self.losses)]

@@ -13,11 +13,11 @@ after the other. Apart from the output, memory is needed for this band and the t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +32,14 @@ Ticket = TypeVar("Ticket")
 
 Samples = npt.NDArray[Any]
 """A frame, or one in float32: (height, width, channels)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """A tile beside those of the plan: its samples, and what lays its output over the upscaled frame."""
+
+    samples: Samples
+    lay: Callable[[Samples, Samples], None]
 
 
 @dataclass(frozen=True)
@@ -209,6 +217,7 @@ def upscale_frame_in_flight(
     on_tile: Callable[[int, int], None] | None = None,
     region: Region | None = None,
     is_reused: Callable[[Ticket], bool] = lambda ticket: False,
+    overlays: Sequence[Overlay] = (),
 ) -> Samples:
     """As `upscale_frame`, with up to `in_flight` tiles at once, so that cutting and blending overlap with inference.
 
@@ -218,7 +227,7 @@ def upscale_frame_in_flight(
     `submit` starts one tile and returns a ticket, `result` waits for it. `submit` is called in the order of
     `TilePlan.places`, and `result` for every ticket, also after an error. With a `region`, only the tiles that
     determine it are computed, and the result is exactly this part of the upscaled frame. Tiles for which `is_reused`
-    is true do not count as in flight.
+    is true do not count as in flight. After the tiles of the plan, `overlays` run and are laid over the whole frame.
     """
     if isinstance(frame_hwc, Nv12Frame):
         frame_hwc.require_tiles(tile, overlap_px)
@@ -226,7 +235,7 @@ def upscale_frame_in_flight(
         require_frame(frame_hwc)
     plan = plan_tiles(frame_hwc.shape[0], frame_hwc.shape[1], tile, overlap_px)
     if region is None:
-        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile, is_reused)
+        return _upscale_in_plan(frame_hwc, submit, result, plan, in_flight, scale, out, on_tile, is_reused, overlays)
     if isinstance(frame_hwc, Nv12Frame):
         raise UsageError("NV12 frames are not cut into regions", found=region, remedy="crop their planes before")
     region.require_within(*frame_hwc.shape[:2])
@@ -249,6 +258,7 @@ def _upscale_in_plan(
     out: Samples | None,
     on_tile: Callable[[int, int], None] | None,
     is_reused: Callable[[Ticket], bool],
+    overlays: Sequence[Overlay] = (),
 ) -> Samples:
     tile = plan.tile
     if plan.tiles == 1 and out is None and frame_hwc.shape[:2] == (tile.height, tile.width):
@@ -261,16 +271,21 @@ def _upscale_in_plan(
         nonlocal done, computing
         ticket = waiting.popleft()
         computing -= not is_reused(ticket)
-        mosaic.place_next(result(ticket))
+        upscaled = result(ticket)
+        if done < plan.tiles:
+            mosaic.place_next(upscaled)
+        else:
+            overlays[done - plan.tiles].lay(mosaic.frame, upscaled)
         done += 1
-        if on_tile is not None:
+        if on_tile is not None and done <= plan.tiles:
             on_tile(done, plan.tiles)
 
+    tiles = (cut_tile(frame_hwc, tile, row, column) for row, column in plan.places())
     try:
-        for row, column in plan.places():
+        for samples in chain(tiles, (overlay.samples for overlay in overlays)):
             while computing == in_flight:
                 place_oldest()
-            waiting.append(submit(cut_tile(frame_hwc, tile, row, column)))
+            waiting.append(submit(samples))
             computing += not is_reused(waiting[-1])
         while waiting:
             place_oldest()

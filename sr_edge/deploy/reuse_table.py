@@ -3,6 +3,7 @@
 The pictures that calibration uses are taken as originals. Each is downscaled to a tile, which gets noise and JPEG
 compression, as the pictures of cameras have them. Then it is changed by a shift, by other noise, by other compression
 and by a change of the level, each of them scaled to given sizes of the change, and both tiles run in the network.
+Larger pictures show what it costs to place tiles (`placement_table`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from sr_edge.calibration import calibration_patches
 from sr_edge.calibration.data.patches import ignore_warning
 from sr_edge.deploy.graphs import FLOAT_GRAPHS
+from sr_edge.deploy.placement_table import PlacementFigures
 from sr_edge.deploy.plan import TIMED_RUNTIMES, DeployPlan
 from sr_edge.errors import EngineError
 from sr_edge.frames import Frame, frame_from_batch
@@ -96,25 +98,28 @@ def measure_reuse_table(
         EngineError: The runtime failed.
     """
     tile, scale = plan.tile, card.scale
-    size = TileSpec(scale * tile.height + 1, scale * tile.width + 1)  # one sample more for the shift
-    originals = calibration_patches(
-        images, size, count=PATCHES, seed=_SEED, channels=card.channels, warn=ignore_warning
-    )
+    figures, placement = _Figures(scale), PlacementFigures(card, tile)
+    frames = _originals(images, placement.frame_size, card)
+    pairs = zip(_originals(images, tile, card, for_shift=1), frames, strict=True)
     request = SessionRequest(
         artifact=staging / FLOAT_GRAPHS[0].file, card=card, tile=tile, precision=Precision.FP32, threads=plan.threads
     )
     runtime = next((name for name in TIMED_RUNTIMES if name in plan.runtimes), "onnxruntime")
-    figures = _Figures(scale)
     started_s = clock()
     with open_request(runtime, request) as session:
-        for index, batch in enumerate(originals):
+
+        def run(frame: Frame) -> Frame:
+            return cast(Frame, session.run(frame))
+
+        for index, (original, larger) in enumerate(pairs):
             if index and clock() - started_s > BUDGET_S:
                 break
             progress(STAGE, index, PATCHES)
-            original = frame_from_batch(batch)
-            figures.add(original, lambda frame: cast(Frame, session.run(frame)), np.random.default_rng([_SEED, index]))
+            generator = np.random.default_rng([_SEED, index])
+            figures.add(original, run, generator)
+            placement.add(larger, _as_sent(larger, scale, generator), run, generator)
     progress(STAGE, PATCHES, PATCHES)
-    return figures.table()
+    return replace(figures.table(), placement=placement.table())
 
 
 class _Figures:
@@ -157,6 +162,21 @@ class _Figures:
 
     def _psnr(self, frame: Frame, target: Frame) -> float:
         return psnr_y_db(frame[..., :3], target[..., :3], 0)
+
+
+def _originals(images: Path, size: TileSpec, card: ModelCard, for_shift: int = 0) -> list[Frame]:
+    """Pictures of this size in low resolution, taken as originals in high resolution, with some samples more."""
+    larger = TileSpec(card.scale * size.height + for_shift, card.scale * size.width + for_shift)
+    batches = calibration_patches(
+        images, larger, count=PATCHES, seed=_SEED, channels=card.channels, warn=ignore_warning
+    )
+    return [frame_from_batch(batch) for batch in batches]
+
+
+def _as_sent(original: Frame, scale: int, generator: np.random.Generator) -> Frame:
+    """A picture in low resolution, as a camera sends it."""
+    clean = downscale_bicubic(original, scale).astype(np.float64)
+    return _rounded(_compressed(clean + _NOISE_LEVELS * generator.standard_normal(clean.shape), _JPEG_QUALITY))
 
 
 def _pairs(original: Frame, scale: int, generator: np.random.Generator) -> tuple[Frame, Iterator[_Pair]]:

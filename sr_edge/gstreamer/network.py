@@ -109,7 +109,7 @@ class GstUpscaler:
         upscaled = _upscaled(frame, self._frame_upscaler)
         if upscaled.reuse is not None:
             self.tiles += upscaled.reuse.tiles
-            self.reused_tiles += len(upscaled.reuse.reused)
+            self.reused_tiles += upscaled.reuse.tiles - upscaled.reuse.computed
             self.obstacle = upscaled.reuse.statistics.obstacle
         for target_plane, plane in zip(target_layout.planes(target), upscaled.planes, strict=True):
             np.copyto(target_plane, plane)

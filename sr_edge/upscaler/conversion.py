@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,7 @@ def convert(picture: object, order: str = "rgb") -> Conversion:
             raise FrameError("the path is empty", found="", wanted="a path", remedy="give the path of a picture file")
         return _pictures_of_file(Path(picture))
     if _is_loaded("PIL.Image", "Image", picture):
-        from sr_edge.upscaler.pillow import pictures_of_image
-
-        return pictures_of_image(picture)
+        return _pictures_of_image(picture)
     raise FrameError(
         f"a {type(picture).__name__} is not a picture",
         found=type(picture).__name__,
@@ -86,6 +84,29 @@ def _is_loaded(module: str, name: str, value: object) -> bool:
     loaded = sys.modules.get(module)
     kind = getattr(loaded, name, None)
     return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _pictures_of_image(image: Any) -> Conversion:
+    """The picture in a PIL image, read as `read_picture` reads a file.
+
+    Raises:
+        FrameError: As `picture_from_image`; or Pillow has no mode for the result.
+    """
+    from sr_edge.image_files import image_from_picture, picture_from_image  # loads Pillow
+
+    picture = picture_from_image(image)
+    if picture.bits == 16 and picture.alpha is not None:
+        raise FrameError(
+            "the image has 16-bit gray with a transparent level, for which PIL has no mode",
+            found="16 bits with alpha",
+            wanted="8 bits, or no transparency",
+            remedy="give the path of the file, or an array",
+        )
+
+    def restore(results: Iterator[Picture]) -> Any:
+        return image_from_picture(only(results), image)
+
+    return Conversion([picture], restore)
 
 
 def _pictures_of_file(path: Path) -> Conversion:

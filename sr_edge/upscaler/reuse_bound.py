@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sr_edge.errors import UsageError
 from sr_edge.reuse_table import ReuseTable
-from sr_edge.spec import FrameFormat
+from sr_edge.spec import FrameFormat, TileSpec
 from sr_edge.tiling import Samples
+from sr_edge.upscaler.placement import PlacementRule
 from sr_edge.upscaler.reuse_options import ReuseOptions
 from sr_edge.upscaler.tile_change import is_within
 
@@ -19,6 +22,9 @@ class ReuseBound:
     moments that have passed is its turn. A result of an earlier turn is computed again if the tile has changed at all,
     so that no result is older than a period. The tiles of a frame have different phases, and are never all refreshed in
     the same frame.
+
+    Attributes:
+        limits: The limits of a change.
     """
 
     def __init__(self, options: ReuseOptions, table: ReuseTable) -> None:
@@ -31,12 +37,31 @@ class ReuseBound:
         Raises:
             UsageError: The table does not give this bound.
         """
-        self._limits = table.limits(options.bound_db or 0.0)
+        bound_db = options.bound_db or 0.0
+        self.limits = table.limits(bound_db)
         self._refresh_s = options.refresh_s
+        self._placement = table.placement
+        self._placement_loss = table.placement.within(bound_db) if table.placement else None
 
     def allows(self, kept: Samples, samples: Samples) -> bool:
         """Whether the result of the kept samples is close enough to that of these."""
-        return is_within(kept, samples, self._limits)
+        return is_within(kept, samples, self.limits)
+
+    def placement_rule(self, tile: TileSpec) -> PlacementRule | None:
+        """Where tiles of this size may be placed; None if they may not, see `placement_obstacle`."""
+        table, loss = self._placement, self._placement_loss
+        if table is None or loss is None or (table.height, table.width) != (tile.height, tile.width):
+            return None
+        return PlacementRule(tile, loss.margin_px, loss.align_px)
+
+    def placement_obstacle(self, tile: TileSpec) -> str:
+        """Why tiles of this size are not placed around changed areas; empty if they may be."""
+        if self._placement is None:
+            return "it was not measured for this network"
+        if (self._placement.height, self._placement.width) != (tile.height, tile.width):
+            return f"it was measured for tiles of {self._placement.height}x{self._placement.width}, not for {tile}"
+        least_db = math.ceil(1e4 * self._placement.least_db) / 1e4
+        return "" if self._placement_loss else f"it needs a bound of {least_db:g} dB for this network"
 
     def turn(self, phase: float, time_s: float) -> float:
         """The number of moments of a phase that have passed at a time."""

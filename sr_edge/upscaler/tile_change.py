@@ -22,7 +22,7 @@ def block_change(kept: Samples, samples: Samples, block_px: int = BLOCK_PX) -> f
         samples: The same shape and type.
         block_px: Height and width of a block; those at the bottom and at the right may be smaller.
     """
-    return float(np.sqrt(_block_squares(_difference(kept, samples), block_px).max()))
+    return float(np.sqrt(_block_squares(difference_in_levels(kept, samples), block_px).max()))
 
 
 def level_change(kept: Samples, samples: Samples) -> float:
@@ -38,17 +38,28 @@ def is_within(kept: Samples, samples: Samples, limits: ChangeLimits) -> bool:
     """
     most = limits.block**2
     for part in (slice(BLOCK_PX), slice(None)):
-        difference = _difference(kept[part], samples[part])
+        difference = difference_in_levels(kept[part], samples[part])
         if _block_squares(difference, BLOCK_PX).max() > most:
             return False
-    height, width, channels = samples.shape
+    return is_level_within(difference, limits)
+
+
+def changed_blocks(difference: npt.NDArray[np.float32], limits: ChangeLimits) -> npt.NDArray[np.bool_]:
+    """Whether the change of each block exceeds the limit, (rows of blocks, blocks in a row)."""
+    exceeding: npt.NDArray[np.bool_] = _block_squares(difference, BLOCK_PX) > limits.block**2
+    return exceeding
+
+
+def is_level_within(difference: npt.NDArray[np.float32], limits: ChangeLimits) -> bool:
+    """Whether the level change is within its limit."""
+    height, width, channels = difference.shape
     # Added up row by row first, which is several times as fast as along the channels.
     totals = difference.sum(0).reshape(width, channels).sum(0)
     return bool(np.abs(totals).max() <= limits.level * height * width)
 
 
-def _difference(kept: Samples, samples: Samples) -> npt.NDArray[np.float32]:
-    """The difference in 8-bit levels."""
+def difference_in_levels(kept: Samples, samples: Samples) -> npt.NDArray[np.float32]:
+    """The difference in 8-bit levels, (height, width, channels)."""
     difference = np.subtract(samples, kept, dtype=np.float32)
     levels = _LEVELS[samples.dtype]
     return difference if levels == 1.0 else difference * np.float32(levels)

@@ -15,10 +15,11 @@ from sr_edge.quantities import finite_number
 from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import Samples, require_overlap, upscale_frame_in_flight
-from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse, tile_reuse
+from sr_edge.upscaler.reuse import FrameReuse, TileReuse, tile_reuse
 from sr_edge.upscaler.reuse_bound import require_bound_for
 from sr_edge.upscaler.reuse_options import ReuseOptions
 from sr_edge.upscaler.tile_choice import TileChoice, choose_tiles
+from sr_edge.upscaler.tiled_frame import TiledFrame
 
 _LOG = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class TiledSession:
         """The number of tiles of a frame that `upscale` would compute at that time; None without reuse."""
         if self.reuse is None:
             return None
-        return self.reuse.count_changed(frame_hwc, self._choose(frame_hwc).plan, _time_or_now(time_s))
+        plan, scale = self._choose(frame_hwc).plan, self.session.spec.scale
+        return self.reuse.count_changed(TiledFrame(frame_hwc, plan, scale=scale, time_s=_time_or_now(time_s)))
 
     def upscale(
         self,
@@ -125,7 +127,7 @@ class TiledSession:
             plan, window = plan.covering(region)
         tiled = TiledFrame(frame_hwc, plan, window, spec.scale, request.alpha_pass, _time_or_now(request.time_s))
         tiles = self.reuse.frame(submit, result, tiled)
-        upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused)
+        upscaled = upscale(tiles.submit, tiles.result, is_reused=tiles.is_reused, overlays=tiles.overlays)
         if request.on_reuse is not None:
             request.on_reuse(tiles.summary())
         return upscaled if upscaled.flags.writeable else upscaled.copy()  # a frame of one tile that is kept

@@ -449,6 +449,20 @@ def test_the_share_of_reused_tiles_has_room_in_80_columns() -> None:
     assert "3 of 4 tiles reused (75%), memory 1024 KiB of 256 MiB" in summary(report)
 
 
+def test_placed_tiles_count_as_computed() -> None:
+    statistics = StreamStatistics()
+    statistics.record_output(111.0)
+    whole, counts = (
+        Region(0, 0, 4, 4),
+        ReuseStatistics(tiles=8, reused=7, placed=1, memory_bytes=2**20, most_bytes=2**28),
+    )
+    statistics.record_reuse(FrameReuse(8, (whole,) * 8, counts, placed=(whole,)))
+    report = statistics.report()
+    assert report.reused_share == report.recent_reused_share == 7 / 8
+    assert report.reuse == counts
+    assert "7 of 8 tiles reused (88%), 1 placed around changed areas, memory 1024 KiB of 256 MiB" in summary(report)
+
+
 def test_a_narrow_line_shows_the_slowest_stages() -> None:
     statistics = StreamStatistics()
     for name, duration_ms in (("wait", 1.0), ("prepare", 2.0), ("infer", 90.0), ("finish", 3.0)):

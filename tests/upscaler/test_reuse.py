@@ -18,8 +18,9 @@ from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.tiling import plan_tiles
 from sr_edge.upscaler import Upscaler
-from sr_edge.upscaler.reuse import FrameReuse, TiledFrame, TileReuse
+from sr_edge.upscaler.reuse import FrameReuse, TileReuse
 from sr_edge.upscaler.reuse_options import ReuseOptions, parse_memory
+from sr_edge.upscaler.tiled_frame import TiledFrame
 from tests.expected_errors import raises
 from tests.upscaler.test_upscaler import TILE, NearestSession
 

@@ -14,9 +14,10 @@ from sr_edge.reuse_table import BLOCK_PX, ChangeLimits, ReuseLoss, ReuseTable
 from sr_edge.runtimes.session import Session
 from sr_edge.tiling import plan_tiles, upscale_frame
 from sr_edge.upscaler import Upscaler
-from sr_edge.upscaler.reuse import TiledFrame, TileReuse, tile_reuse
+from sr_edge.upscaler.reuse import TileReuse, tile_reuse
 from sr_edge.upscaler.reuse_options import ReuseOptions
 from sr_edge.upscaler.tile_change import block_change, is_within, level_change
+from sr_edge.upscaler.tiled_frame import TiledFrame
 from tests.expected_errors import raises
 from tests.upscaler.test_reuse import SlottedSession
 from tests.upscaler.test_upscaler import SCALE, TILE

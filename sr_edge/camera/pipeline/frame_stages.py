@@ -140,7 +140,7 @@ class FrameStages:
 
     def _record_reuse(self, reuse: FrameReuse, infer_ms: float) -> None:
         self._statistics.record_reuse(reuse)
-        self._cost.observe(reuse.tiles - len(reuse.reused), infer_ms)
+        self._cost.observe(reuse.computed, infer_ms)
         obstacle, self._obstacle = self._obstacle, reuse.statistics.obstacle
         if self._obstacle and self._obstacle != obstacle:
             self._options.event_log.record(f"no tiles are reused: {self._obstacle} (--reuse-memory)")

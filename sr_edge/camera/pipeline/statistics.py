@@ -230,7 +230,7 @@ class StreamStatistics:
         """Records how many tiles of a frame were needed and reused."""
         with self._lock:
             tiles = self._reused_tiles
-            tiles.add(len(reuse.reused), reuse.tiles)
+            tiles.add(reuse.tiles - reuse.computed, reuse.tiles)
             self._reuse = replace(reuse.statistics, tiles=tiles.whole, reused=int(tiles.part))
 
     def record_sizes(self, input_size: tuple[int, int], output_size: tuple[int, int]) -> None:

@@ -69,8 +69,8 @@ def _message(header: Mapping[str, object], files: Sequence[bytes]) -> bytes:
 
 
 def _reused(upscaled: VideoFrame) -> list[tuple[int, int, int, int]]:
-    """The parts of the input (x, y, width, height) that reused tiles determine; empty without reuse."""
-    regions = upscaled.reuse.reused if upscaled.reuse else ()
+    """The parts of the input (x, y, width, height) that show reused tiles; empty without reuse."""
+    regions = upscaled.reuse.reused_parts if upscaled.reuse else ()
     return [(region.left, region.top, region.width, region.height) for region in regions]
 
 

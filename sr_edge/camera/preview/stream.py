@@ -283,7 +283,7 @@ def _recent_reuse(frames: Sequence[FrameReuse]) -> dict[str, object] | None:
         return None
     newest = frames[-1]
     return {
-        "share": sum(len(frame.reused) for frame in frames) / sum(frame.tiles for frame in frames),
+        "share": 1 - sum(frame.computed for frame in frames) / sum(frame.tiles for frame in frames),
         "tiles": newest.tiles,
         "memory_bytes": newest.statistics.memory_bytes,
         "most_bytes": newest.statistics.most_bytes,

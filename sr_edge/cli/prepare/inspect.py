@@ -119,7 +119,9 @@ def _reuse_table(table: ReuseTable | None) -> str:
     if table is None:
         return ""
     low_db, high_db = table.range_db
-    return f"bounds of {low_db:.4f} to {high_db:.3f} dB, measured on {table.patches} pictures at {table.psnr_db:.1f} dB"
+    placed = f"; tiles placed from {table.placement.least_db:.4f} dB" if table.placement else ""
+    bounds = f"bounds of {low_db:.4f} to {high_db:.3f} dB"
+    return f"{bounds}, measured on {table.patches} pictures at {table.psnr_db:.1f} dB{placed}"
 
 
 def _controls(card: ModelCard) -> str:

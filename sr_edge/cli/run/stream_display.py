@@ -191,7 +191,8 @@ def _reuse_line(reuse: ReuseStatistics) -> str:
     needed, kept, most = map(memory_text, (reuse.needed_bytes, reuse.memory_bytes, reuse.most_bytes))
     if reuse.obstacle:
         return f"no tiles reused: those of one frame need {needed}, --reuse-memory is {most}"
-    return f"{reuse.reused} of {reuse.tiles} tiles reused ({reuse.share:.0%}), memory {kept} of {most}"
+    placed = f", {reuse.placed} placed around changed areas" if reuse.placed else ""
+    return f"{reuse.reused} of {reuse.tiles} tiles reused ({reuse.share:.0%}){placed}, memory {kept} of {most}"
 
 
 def _size(size: Size) -> str:
