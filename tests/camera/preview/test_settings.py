@@ -20,6 +20,7 @@ from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.upscaler.tile_choice import TileChoice
 from tests.camera.clips import flat_frame
 from tests.camera.fakes import ListSource
 from tests.camera.preview.conftest import OpenPage
@@ -72,6 +73,15 @@ def test_an_engine_that_was_loading_meanwhile_has_the_settings() -> None:
     upscaler.switch([ENGINES[1]], is_wanted)
     assert upscaler.options == (ENGINES[1],)
     assert level_of(upscaler) == round(100 * upscaler.controls["alpha"]) < 100
+
+
+def test_the_tiles_of_frames_are_reported_by_every_engine() -> None:
+    choices: list[TileChoice] = []
+    upscaler = SwitchableFrameUpscaler(lambda option: GraySession(), ENGINES[0], on_tiles=choices.append)
+    level_of(upscaler)
+    upscaler.switch([ENGINES[1]])
+    level_of(upscaler)
+    assert [choice.plan.tile for choice in choices] == [GraySession().spec.tile] * 2
 
 
 @contextmanager
