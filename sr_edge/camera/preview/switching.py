@@ -118,7 +118,7 @@ class SwitchableFrameUpscaler:
             values: By name of the control.
 
         Raises:
-            UsageError: A name is unknown, or a value is no number or out of range; nothing is changed then.
+            UsageError: A name is unknown, or a value is not a number or out of range; nothing is changed then.
         """
         with self._lock:
             declared = self._current[0].session.spec.controls
@@ -126,7 +126,10 @@ class SwitchableFrameUpscaler:
             self._set_upscalers(self._current)
 
     def _set_upscalers(self, engines: Sequence[_Engine]) -> None:
-        """Gives engines the settings of the network; called while holding `_lock`. A frame at work keeps its own."""
+        """Gives engines the settings of the network; called while holding `_lock`.
+
+        A frame that is being upscaled keeps the settings with which it began.
+        """
         for engine in engines:
             engine.upscaler = self._upscaler_over(engine.session)
 

@@ -215,7 +215,7 @@ def test_frames_and_statistics_say_what_was_reused(port: int) -> None:
     """The stream shows the same image again and again."""
     with open_page(port) as page:
         frame = next_frame(page)
-        while not frame.header["outputs"][0]["reused"]:  # the first one, also after an engine of another test is replaced
+        while not frame.header["outputs"][0]["reused"]:  # the first frame of an engine has none
             frame = next_frame(page)
         statistics = next_statistics(page, lambda message: message["reuse"] and message["reuse"]["share"] > 0.5)
     covered = np.zeros(frame.images[0].shape[:2], bool)
