@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,7 +33,7 @@ CRF = "20"
 
 
 def write_clip(path: Path, width: int, height: int, frames: int) -> None:
-    """A clip with much detail that moves: FFmpeg's test pattern, encoded as H.264."""
+    """Writes a clip with much moving detail: FFmpeg's test pattern, encoded as H.264."""
     with (
         av.open(f"testsrc2=size={width}x{height}:rate={FRAME_RATE}", format="lavfi") as source,
         av.open(str(path), "w") as target,
@@ -70,43 +69,13 @@ def run_plain_loop(graph: Path, clip: Path, out: Path) -> None:
 
 
 def deploy(out: Path, *further: str) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "sr_edge",
-        "deploy",
-        "convnet-tiny",
-        "--scale",
-        "2",
-        "--tile",
-        "96x96",
-        "-o",
-        str(out),
-    ]
-    subprocess.run(
-        [*command, "--runtimes", "openvino", "--no-memory", *further],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return out
+    return written_by("deploy", "96x96", out, "--runtimes", "openvino", "--no-memory", *further)
 
 
-def export(out: Path, tile: str) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "sr_edge",
-        "export",
-        "convnet-tiny",
-        "--scale",
-        "2",
-        "--tile",
-        tile,
-        "-o",
-        str(out),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def written_by(command: str, tile: str, out: Path, *options: str) -> Path:
+    """The output of a command on convnet-tiny x2."""
+    words = [sys.executable, "-m", "sr_edge", command, "convnet-tiny", "--scale", "2", "--tile", tile, "-o", str(out)]
+    subprocess.run([*words, *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return out
 
 
@@ -127,13 +96,11 @@ def seconds_of(command: list[str], out: Path) -> float:
     return seconds
 
 
-def measure(
-    commands: dict[str, list[str]], out: Path, rounds: int, say: Callable[[str], None]
-) -> dict[str, list[float]]:
+def measure(commands: dict[str, list[str]], out: Path, rounds: int) -> dict[str, list[float]]:
     """The seconds of every command in each round; in a round, each runs once."""
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for done in range(rounds):
-        say(f"round {done + 1} of {rounds}")
+        print(f"round {done + 1} of {rounds}")
         for name, command in commands.items():
             seconds[name].append(seconds_of(command, out))
     return seconds
@@ -156,7 +123,7 @@ def main() -> None:
         clip, out = folder / "clip.mp4", folder / "out.mp4"
         write_clip(clip, width, height, args.frames)
         tiled, fitted = deploy(folder / "tiles.sredge"), deploy(folder / "fitted.sredge", "--frame", args.size)
-        graph = export(folder / "whole.onnx", f"{height}x{width}")
+        graph = written_by("export", f"{height}x{width}", folder / "whole.onnx")
         print("fitted:", ", ".join(path.name for path in fitted.iterdir() if path.is_dir() and path.name != "golden"))
         commands = {
             "tiles": upscale_command(tiled, clip, out, "fp32"),
@@ -165,7 +132,7 @@ def main() -> None:
             "fitted int8": upscale_command(fitted, clip, out, "int8"),
             "plain": [sys.executable, __file__, "--plain", str(graph), str(clip), str(out)],
         }
-        seconds = measure(commands, out, args.rounds, print)
+        seconds = measure(commands, out, args.rounds)
     report(seconds, args.frames)
     if args.json is not None:
         args.json.write_text(

@@ -48,7 +48,7 @@ PAGE = ROOT / "docs" / "camera.md"
 START, END = "<!-- reuse: written by benchmarks/reuse.py -->", "<!-- end of reuse -->"
 
 NETWORKS = ("convnet-tiny", "swinir-light", "taylor-swinir-light")
-"""The fastest first: the time that it does not need goes to the others."""
+"""The fastest first: the others use the time that it does not need."""
 
 WITHOUT_TARGET = ("convnet-tiny",)
 TILE = TileSpec(96, 96)

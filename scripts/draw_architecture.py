@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from graphlib import CycleError
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -48,13 +49,13 @@ def levels_of(graph: Graph) -> Levels:
     """0 for what imports nothing, else one more than the highest of what is imported.
 
     Raises:
-        ValueError: The imports form a cycle.
+        CycleError: The imports form a cycle; its second argument has the names.
     """
     levels: Levels = {}
     while len(levels) < len(graph):
         ready = {node for node in graph if node not in levels and graph[node] <= levels.keys()}
         if not ready:
-            raise ValueError(f"the imports form a cycle among {', '.join(sorted(graph.keys() - levels.keys()))}")
+            raise CycleError("the imports form a cycle", sorted(graph.keys() - levels.keys()))
         levels.update({node: 1 + max((levels[other] for other in graph[node]), default=-1) for node in ready})
     return levels
 

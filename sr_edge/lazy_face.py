@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,9 @@ def lazy_face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], A
 
     def load(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules.get(package)
+            )
         home = importlib.import_module(homes[name])
         return home if home.__name__ == f"{package}.{name}" else getattr(home, name)
 

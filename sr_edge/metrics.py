@@ -77,14 +77,13 @@ def ssim_y(frame_hwc: Frame, reference_hwc: Frame, border: int) -> float:
 def flicker_levels(frames: Iterable[tuple[Frame, Frame]], scale: int, reach_px: int = 0) -> float | None:
     """Mean absolute difference of the output from one frame to the next, where the input did not change.
 
-    The part of a video that stands still should not shimmer: the difference is 0 if the same input always gives the
-    same output.
+    The static part of a video should not flicker: the difference is 0 if the same input always gives the same output.
 
     Args:
         frames: Input and output of at least two consecutive frames: uint8 or uint16 (height, width, channels), and the
             same `scale` times as large.
         scale: Magnification.
-        reach_px: Distance in input pixels over which a change of the input moves the output: half of the network's
+        reach_px: Distance in input pixels over which a change of the input affects the output: half of the network's
             receptive field. Closer to a change, the output may differ, and is not counted.
 
     Returns:

@@ -30,7 +30,7 @@ _SECRET = re.compile(
 )
 """The value ends before the marks of punctuation that follow an address in a message."""
 _PIPELINE = "gst:"
-"""How a pipeline of GStreamer begins, whose properties can be passwords."""
+"""The prefix of GStreamer pipelines, whose properties can be passwords."""
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Numbers that a caller gives: whole numbers of at least some value, and finite numbers."""
+"""Checks of numbers that a caller gives: whole numbers and finite numbers, with a minimum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def whole_number(value: Any, name: str, least: int, remedy: str | None = None) -
     """`value` as an int.
 
     Args:
-        value: What the caller gave: an int, or an integer of numpy; a bool or a float is none.
+        value: What the caller gave: an int or a NumPy integer. A bool or a float is refused.
         name: What the number is, for the message, for example "threads".
         least: The smallest value that is accepted.
         remedy: What to do instead; None derives it from `least`.
@@ -41,7 +41,7 @@ def finite_number(value: Any, name: str, least: float = -math.inf) -> float:
     """`value` as a float; raises UsageError unless it is a finite number, and not less than `least`.
 
     Args:
-        value: What the caller gave: an int, a float, or a number of numpy; a bool or a text is none.
+        value: What the caller gave: an int, a float or a NumPy number. A bool or a text is refused.
         name: What the number is, for the message, for example "time_s".
         least: The smallest value that is accepted.
     """

@@ -4,8 +4,8 @@ The change of a tile has two measures, both in 8-bit levels:
 
 - *block change*: the root mean square difference of the samples in the block of 8x8 pixels where it is largest. A small
   object that moves changes few blocks, but these by much, so that it counts whatever the size of the tile.
-- *level change*: the difference of the means of a channel, the largest of all channels. Noise leaves it alone, whereas
-  light that becomes dimmer moves all samples the same way.
+- *level change*: the difference of the means of a channel, the largest of all channels. Noise hardly changes it,
+  whereas light that becomes dimmer changes all samples in the same direction.
 
 A loss is the PSNR of the luma against the original where the tile is computed, less that where the result of the
 earlier samples is reused.
@@ -36,7 +36,7 @@ WORST_RATIO = 6.0
 """How many times the bound a single tile may lose: 0.3 dB where the mean may be 0.05 dB."""
 
 _STEPS = 480
-"""Limits that are looked at between 0 and the largest change of a table."""
+"""Number of limits that are evaluated between 0 and the largest change of a table."""
 
 _Bounds = tuple[list[float], list[float]]
 """Limits of a change, and the bound in decibels that each of them requires."""

@@ -22,7 +22,7 @@ TIME_LIMIT_S = 20.0
 def with_tile_times(
     bundle: Bundle, engines: Sequence[RecommendedEngine], rounds: int, progress: StageProgress
 ) -> tuple[RecommendedEngine, ...]:
-    """The engines with the time of each tile; as they are where the bundle has one tile.
+    """The engines with the time of each tile; unchanged if the bundle has one tile.
 
     Args:
         bundle: The open bundle.
@@ -47,7 +47,7 @@ def _times_of(bundle: Bundle, engine: RecommendedEngine, rounds: int) -> tuple[T
     try:
         with open_engine(bundle, chosen) as session:
             return measure_tiles(session, min(rounds, MAX_ROUNDS))
-    except SrEdgeError:  # the choice is then made by the number of pixels, and says so
+    except SrEdgeError:  # tiles are then chosen by the number of pixels, which `TileChoice` reports
         return ()
 
 

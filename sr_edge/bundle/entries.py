@@ -14,7 +14,7 @@ from sr_edge.nv12.colour import Nv12Colour, require_nv12_colour
 from sr_edge.spec import ActivationType, FrameFormat, Precision, TileSpec, take_names
 
 _MAX_NAME_BYTES = 240
-"""What every file system stores, with room for the folder in front of it."""
+"""The longest name that every file system stores, with room for the folder in front of it."""
 
 GOLDEN_MIN_PSNR_DB: Mapping[Precision, float] = {
     Precision.FP32: 60.0,

@@ -36,28 +36,28 @@ def to_plain(value: object) -> Plain:
     return value
 
 
-def json_text(document: object, shown: Callable[[str], str] = str) -> str:
+def json_text(document: object, redact: Callable[[str], str] = str) -> str:
     """Serializes to JSON; numbers that JSON does not have, such as an infinite PSNR, become null.
 
     Characters that act on a terminal are written as escapes.
 
     Args:
         document: A dataclass, or plain values.
-        shown: What is written of a text, for example without passwords.
+        redact: Applied to every text before it is written, for example to hide passwords.
     """
-    text = json.dumps(_finite(to_plain(document), shown), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_finite(to_plain(document), redact), indent=2, ensure_ascii=False, allow_nan=False)
     return printable_json(text) + "\n"
 
 
-def _finite(value: Plain, shown: Callable[[str], str]) -> Plain:
+def _finite(value: Plain, redact: Callable[[str], str]) -> Plain:
     if isinstance(value, str):
-        return shown(value)
+        return redact(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {shown(key): _finite(item, shown) for key, item in value.items()}
+        return {redact(key): _finite(item, redact) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item, shown) for item in value]
+        return [_finite(item, redact) for item in value]
     return value
 
 

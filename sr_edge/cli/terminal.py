@@ -1,4 +1,4 @@
-"""Everything that the commands print goes through here: no character acts on the terminal, no password is shown."""
+"""Prints everything that the commands show, without characters that act on the terminal and without passwords."""
 
 from __future__ import annotations
 

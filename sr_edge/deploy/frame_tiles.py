@@ -1,4 +1,4 @@
-"""Chooses a tile that fits frames of a certain size (`--frame`), by measurement where several do."""
+"""Chooses a tile that fits frames of a certain size (`--frame`), by measurement where several tiles fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STAGE = "choosing the tile of frames"
 MAX_TILE_PIXELS = 1 << 22
 MAX_EDGE_PX = 16_384
 MEASURED = 3
-"""How many ways to cut a frame are measured: those whose tiles have the fewest pixels in all."""
+"""Number of tiles that are measured: those with which a frame has the fewest pixels, overlap included."""
 
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Numbers of tiles into which a frame is cut."""

@@ -42,7 +42,7 @@ from sr_edge.runtimes import preferred_runtime, supports
 from sr_edge.spec import ModelCard, Precision, StageProgress, TileSpec
 
 QUALITY_PATCHES = 4
-"""On how many held-out patches the loss of INT8 is measured at each further tile, which is larger than the main one."""
+"""Number of held-out patches on which the loss of INT8 is measured at each further tile."""
 
 GOLDEN_FRAMES = 1
 

@@ -45,7 +45,7 @@ class DeployPlan:
         lr: Their low-resolution versions; None downscales the originals.
         with_tile_needs: Whether the effect of tiles of this size on an image is measured and recorded in the model card
             (`sr_edge.models.tiles.tile_safety`).
-        with_reuse_table: Whether it is measured what the reuse of changed tiles costs (`sr_edge.reuse_table`).
+        with_reuse_table: Whether the loss of PSNR by the reuse of changed tiles is measured (`sr_edge.reuse_table`).
         form: The form of the graphs; None takes the static form or, where there is none, the traced one.
         targets: Names of `sr_edge.export.TARGET_NAMES`; each must accept every graph that is intended for it.
         passes: The passes that make the graphs faster; MEASURED times them in the runtimes that are quick to open.
@@ -54,9 +54,9 @@ class DeployPlan:
         decide_passes: Times the graphs that a runtime may run and chooses one.
         frames: Sizes of frames, WIDTHxHEIGHT, for which the bundle also gets a tile that fits, with its own graphs but
             the weights and the calibration of `tile`.
-        tile_meter: Makes what exports and measures the tiles that fit frames.
-        nv12_colour: Matrix and range of the frames of graphs with NV12 input, which the bundle then has in addition;
-            None for none.
+        tile_meter: Makes the `TileMeter` that exports and measures the tiles that fit frames.
+        nv12_colour: Matrix and range of the frames of additional graphs with NV12 input; None for a bundle without such
+            graphs.
 
     Raises:
         UsageError: A size of frames cannot be read, a target is unknown, fp32 is not among the precisions, or as

@@ -53,7 +53,7 @@ Run = Callable[[Frame], Frame]
 
 @dataclass(frozen=True)
 class _Pair:
-    """The tile whose result was kept and the tile that is there now, and a column of the table."""
+    """A tile whose result was kept, the current tile at its place, and the kind and size of the change."""
 
     kind: str
     change: float
@@ -66,7 +66,7 @@ def with_reuse_table(
 ) -> tuple[ModelCard, str]:
     """The card with the table if it is wanted, and a note if it could not be measured.
 
-    A network with random weights gets none: what its output loses says nothing.
+    A network with random weights gets no table, since the loss of its output has no meaning.
     """
     if not plan.with_reuse_table or card.random_weights:
         return card, ""
@@ -180,7 +180,7 @@ def _as_sent(original: Frame, scale: int, generator: np.random.Generator) -> Fra
 
 
 def _pairs(original: Frame, scale: int, generator: np.random.Generator) -> tuple[Frame, Iterator[_Pair]]:
-    """The tile of an original as a camera sends it, and all pairs; most have this tile as the one that is there now.
+    """The tile of an original as a camera sends it, and all pairs; in most of them this tile is the current one.
 
     A change of the level is dithered, so that rounding does not change it.
     """
@@ -231,7 +231,7 @@ def _changed(sent: Levels, direction: Levels, other: Levels, change: float) -> t
 
 
 def _compressed(levels: Levels, quality: int) -> Levels:
-    """A picture after JPEG compression; alpha is left as it is."""
+    """A picture after JPEG compression; alpha is unchanged."""
     colours = (levels[..., :3] / 255).astype(np.float32)
     colours = np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else colours
     compressed = compress_jpeg(colours, quality)[..., : levels.shape[2]].astype(np.float64) * 255

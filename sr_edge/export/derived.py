@@ -42,8 +42,8 @@ def derive_onnx(
 
     Args:
         base: the report of an export with float frames, in fp32 or already in `precision`, whose file still exists.
-        without_passes: the export that `base` was made faster from; it is converted to fp16 where `base` fails the
-            check of fp16, which a remark says.
+        without_passes: the export that `base` was made faster from; it is converted to fp16 if `base` fails the
+            check of fp16, and a remark reports that.
 
     Raises:
         UsageError: `base` is not such an export, or export does not write the precision.

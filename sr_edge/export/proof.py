@@ -47,7 +47,7 @@ class VerifiedGraph:
             loss on worst cases, or a graph simplification that was skipped.
         passes: what made the graph other than a plain trace and simplification, in order: another way to trace the
             network, the rewrites that changed it, and the passes that make it faster.
-        without_passes: the graph before the passes that made it faster; None where there were none, or it is not known.
+        without_passes: the graph before the passes that made it faster; None if there were none, or it is not known.
     """
 
     graph: onnx.ModelProto
@@ -194,7 +194,7 @@ def simplify_and_verify(
 
     Returns:
         The last of the three graphs (traced, simplified, rewritten) that computes what the network computes. Before a
-        graph is given up, its normalizations of groups are written as means over axes, which round less.
+        graph is rejected, its GroupNorm is written as means over axes, which round less.
 
     Raises:
         ExportError: not even the traced graph has the output that the network has.
@@ -316,7 +316,7 @@ def convert_and_verify_fp16(
     A graph that fails after passes that made it faster is converted without them, which a remark says.
 
     Raises:
-        ExportError: a photograph or flat image suffers.
+        ExportError: the output for a photograph or flat image differs too much.
     """
     try:
         return _in_fp16(verified, patches, controls, progress)

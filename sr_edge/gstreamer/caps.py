@@ -38,7 +38,7 @@ def with_rate(caps: Gst.Caps, rate: Fraction | None) -> Gst.Caps:
 
 
 def without_rate(caps: Gst.Caps, rate: Fraction | None) -> Gst.Caps:
-    """`caps` of the sink pad for any frame rate, if the element has one of its own; None changes nothing."""
+    """`caps` of the sink pad for any frame rate, if the element sets one; None changes nothing."""
     if rate is None or caps.is_any():
         return caps
     result = Gst.Caps.new_empty()

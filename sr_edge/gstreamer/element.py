@@ -98,7 +98,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         default="exact",
         nick="Reuse",
         blurb="Tiles that are not computed again for the next frame: off: none, exact: those that did not change, a "
-        "number: also those whose change moves the output by less than so many decibels",
+        "number: also those that changed so little that at most so many decibels of PSNR are lost",
     )
     reuse_memory = GObject.Property(
         type=str,
@@ -223,7 +223,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         """Parses the property `rate`.
 
         Raises:
-            UsageError: It is no frame rate.
+            UsageError: It is not a frame rate.
         """
         if not self.rate:
             return None

@@ -37,7 +37,8 @@ import sys
 if sys.version_info[:2] != {version}:
     raise ImportError(
         "sredge was installed for Python {dotted}, GStreamer now runs {{}}.{{}}; install sr-edge for that version "
-        "and run `sr-edge gst-install` again".format(*sys.version_info[:2])
+        "and run `sr-edge gst-install` again".format(*sys.version_info[:2]),
+        name="sredge",
     )
 
 _system = list(sys.path)

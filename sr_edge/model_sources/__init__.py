@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sr_edge.model_sources.onnx_file import OnnxModel, read_onnx_model
     from sr_edge.model_sources.open import open_deployed, open_model
     from sr_edge.model_sources.sessions import open_engine, open_frame_session, open_session
-    from sr_edge.model_sources.tile_lines import say_tiles
+    from sr_edge.model_sources.tile_lines import tile_reporter
     from sr_edge.model_sources.upscaling import open_upscaler, upscale
 
 _HOMES = {
@@ -32,8 +32,8 @@ _HOMES = {
     "open_session": "sr_edge.model_sources.sessions",
     "open_upscaler": "sr_edge.model_sources.upscaling",
     "read_onnx_model": "sr_edge.model_sources.onnx_file",
-    "say_tiles": "sr_edge.model_sources.tile_lines",
     "source_kind": "sr_edge.model_sources.kinds",
+    "tile_reporter": "sr_edge.model_sources.tile_lines",
     "upscale": "sr_edge.model_sources.upscaling",
 }
 
@@ -52,8 +52,8 @@ __all__ = [
     "open_session",
     "open_upscaler",
     "read_onnx_model",
-    "say_tiles",
     "source_kind",
+    "tile_reporter",
     "upscale",
 ]
 

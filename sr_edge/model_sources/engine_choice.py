@@ -36,7 +36,7 @@ class EngineChoice:
         device: Device of the runtime.
         threads: Number of threads on the CPU.
         slots: Number of tiles that may be in flight.
-        nv12: Whether a stream also opens the graph that takes NV12 frames; nothing else reads it.
+        nv12: Whether a stream also opens the graph that takes NV12 frames; ignored elsewhere.
     """
 
     runtime: str | None = None
@@ -65,7 +65,8 @@ class EngineChoice:
 
         Raises:
             UnknownNameError: There is no runtime or precision of that name.
-            UsageError: A float precision has no effect on the precision, or the device or a number is none.
+            UsageError: A float precision has no effect on the precision, the device is not a name, or a
+                number is not a whole number of 1 or more.
         """
         runtime, precision, float_precision, device = (
             None if each in (AUTO, "") else each for each in (runtime, precision, float_precision, device)

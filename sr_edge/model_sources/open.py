@@ -35,7 +35,7 @@ def open_model(
         UsageError: An argument was given for a bundle, or does not fit the file.
     """
     tile = None if tile is None else TileSpec.of(tile)
-    path = _named(path)
+    path = _path_of(path)
     kind = source_kind(path)
     if kind is SourceKind.ONNX:
         from sr_edge.model_sources.onnx_bundle import bundle_of
@@ -61,12 +61,12 @@ def open_deployed(path: str | Path) -> Bundle:
     Raises:
         BundleError: The bundle is damaged, or `path` is an ONNX file, a checkpoint or nothing that exists.
     """
-    path = _named(path)
+    path = _path_of(path)
     _require_kind(path, source_kind(path), "a bundle")
     return open_bundle(path)
 
 
-def _named(path: str | Path) -> Path:
+def _path_of(path: str | Path) -> Path:
     """The path; raises UsageError for an empty text, which as a path would be the current folder."""
     if path == "":
         raise UsageError(

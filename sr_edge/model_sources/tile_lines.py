@@ -1,4 +1,4 @@
-"""What the user is told about the tiles of frames: which were chosen and why, and what a tile that fits would gain."""
+"""Messages about the tiles of frames: which were chosen and why, and what a tile that fits would gain."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from sr_edge.spec import ModelCard
 from sr_edge.upscaler.tile_choice import TileChoice
 
 WORTHWHILE = 0.9
-"""A tile of its own is suggested for a size of frames where it has at most this share of the pixels computed now."""
+"""A tile for this size of frames is suggested where it has at most this share of the pixels that are computed now."""
 
 
 def tiles_line(choice: TileChoice, bundle: Bundle, suggests_frame: bool = True) -> str:
-    """The tiles of frames of one size in one line; empty where there was no choice and is nothing to gain.
+    """The tiles of frames of one size in one line; empty where there was no choice and there is nothing to gain.
 
     Args:
         choice: The tiles of the frames.
         bundle: The bundle.
-        suggests_frame: Whether to say what `sr-edge deploy --frame` would gain, where no tile fits.
+        suggests_frame: Whether to add what `sr-edge deploy --frame` would gain, where no tile fits.
     """
     line = str(choice) if choice.others else ""
     share = fitted_share(choice, bundle.manifest.card)
@@ -49,22 +49,22 @@ def fitted_share(choice: TileChoice, card: ModelCard) -> float:
     return height * width / choice.chosen.pixels
 
 
-def say_tiles(
-    bundle: Bundle, say: Callable[[str], object], suggests_frame: bool = True
+def tile_reporter(
+    bundle: Bundle, on_event: Callable[[str], object], suggests_frame: bool = True
 ) -> Callable[[TileChoice], None]:
-    """A function for `Upscaler(on_tiles=...)` that says each line once.
+    """A function for `Upscaler(on_tiles=...)` that reports each line once.
 
     Args:
         bundle: The bundle, which is open.
-        say: Called with each line.
+        on_event: Called with each line.
         suggests_frame: As for `tiles_line`.
     """
-    said: set[str] = set()
+    reported: set[str] = set()
 
     def on_tiles(choice: TileChoice) -> None:
         line = tiles_line(choice, bundle, suggests_frame)
-        if line and line not in said:
-            said.add(line)
-            say(line)
+        if line and line not in reported:
+            reported.add(line)
+            on_event(line)
 
     return on_tiles

@@ -31,7 +31,7 @@ class Nv12Colour(str, Enum):
 
 
 DEFAULT_NV12_COLOUR = Nv12Colour.BT709_LIMITED
-"""That of most cameras from 720 rows."""
+"""Matrix and range of most cameras with 720 rows or more."""
 
 
 def require_nv12_colour(io: FrameFormat, colour: Nv12Colour | None) -> None:

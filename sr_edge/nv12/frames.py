@@ -164,7 +164,7 @@ class Nv12Frame:
 
         Raises:
             TileError: The overlap is odd.
-            FrameError: The frame is smaller than a tile: what extends it would not be what extends an RGB frame.
+            FrameError: The frame is smaller than a tile; unlike RGB frames, NV12 frames are not extended by reflection.
         """
         require_even_overlap(overlap_px)
         if self.shape[0] < tile.height or self.shape[1] < tile.width:
@@ -187,7 +187,7 @@ class Nv12Frame:
 
 
 TiledSamples = npt.NDArray[Any] | Nv12Frame
-"""What is cut into tiles: a frame (height, width, channels), or one in NV12."""
+"""A frame that is cut into tiles: samples (height, width, channels), or the planes of an NV12 frame."""
 
 
 def _cut_repeating(plane: Plane, top: int, left: int, out: npt.NDArray[np.uint8]) -> None:

@@ -229,7 +229,7 @@ class TileReuse:
         """What is known of a tile before its change is measured."""
         if kept is None or kept.has_failed:
             return TileState(samples)
-        # Compared without the lock: kept samples do not change. Samples that differ early are told apart early.
+        # Compared without the lock: kept samples do not change. The comparison ends at the first difference.
         if kept.samples == samples.tobytes():
             return TileState(samples, is_same=True)
         if self._bound is None or self._bound.turn(kept.phase, time_s) != kept.turn:

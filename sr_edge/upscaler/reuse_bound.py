@@ -89,8 +89,8 @@ def reuse_bound(options: ReuseOptions, table: ReuseTable | None) -> ReuseBound |
         return None
     if table is None:
         raise UsageError(
-            f"reuse within a bound of {options.bound_db:g} dB needs to know how much a change of the input moves the "
-            "output, which was not measured for this network",
+            f"reuse within a bound of {options.bound_db:g} dB needs to know how much a change of the input affects "
+            "the output, which was not measured for this network",
             found=options.bound_db,
             wanted="off, exact, or a bundle with a reuse table",
             remedy="use exact, or make the bundle again with `sr-edge deploy`, which measures it for trained networks",

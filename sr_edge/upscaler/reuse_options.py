@@ -67,7 +67,7 @@ class ReuseOptions:
         """Reads "off", "exact", or a bound in decibels as a number or text; options are returned as they are.
 
         Raises:
-            UsageError: It is none of these, or there is no memory.
+            UsageError: It is none of these, or the memory is less than 1 byte.
         """
         if isinstance(text_or_number, ReuseOptions):
             return text_or_number
@@ -91,7 +91,7 @@ def parse_memory(text: str) -> int:
     """Reads an amount of memory, such as "512M", "1.5GiB" or a number of bytes; K, M and G are powers of 1024.
 
     Raises:
-        UsageError: It is no positive amount of memory.
+        UsageError: It is not a positive amount of memory.
     """
     match = _SIZE.fullmatch(text.strip())
     size = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0

@@ -34,7 +34,7 @@ def level_change(kept: Samples, samples: Samples) -> float:
 def is_within(kept: Samples, samples: Samples, limits: ChangeLimits) -> bool:
     """Whether both changes are within limits.
 
-    The first blocks are compared before the others, which tells at once that a tile has changed as a whole.
+    The first row of blocks is compared before the others, so that a tile that has changed everywhere is found early.
     """
     most = limits.block**2
     for part in (slice(BLOCK_PX), slice(None)):

@@ -76,7 +76,7 @@ def choose_tiles(spec: SessionSpec, height: int, width: int, overlap_px: int) ->
         spec: What the session takes, and the measured times.
         height: Height of the frame.
         width: Width of the frame.
-        overlap_px: Least overlap of neighbouring tiles.
+        overlap_px: Minimum overlap of neighbouring tiles.
 
     Raises:
         TileError: The frame is empty, or the overlap fits none of the tiles.

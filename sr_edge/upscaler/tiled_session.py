@@ -52,7 +52,7 @@ class TiledSession:
         session: The session.
         overlap_px: Minimum overlap of tiles in low-resolution pixels.
         reuse: The tiles that are kept for the next frame; None if all are computed.
-        on_tiles: Called with the tiles of the first frame, and again whenever they are others than those before.
+        on_tiles: Called with the tiles of the first frame, and again whenever the tiles change.
     """
 
     session: Session
@@ -62,7 +62,7 @@ class TiledSession:
     _latest: TileChoice | None = field(default=None, init=False)
 
     def require_pictures(self, bits: int) -> None:
-        """Raises FrameError unless the graph takes pictures with samples of so many bits."""
+        """Raises FrameError unless the graph takes pictures with this number of bits per sample."""
         io = self.session.spec.io
         if io is FrameFormat.NV12:
             raise FrameError(
@@ -163,7 +163,7 @@ def tiled_session(
     """
     if not hasattr(session, "spec"):
         raise UsageError(
-            f"a {type(session).__name__} is no session",
+            f"a {type(session).__name__} is not a session",
             found=type(session).__name__,
             wanted="Session",
             remedy="call sr_edge.open_upscaler(...), which takes the path of a bundle or an ONNX file, or "

@@ -84,11 +84,11 @@ class Upscaler:
                 is the same to the bit. A number of decibels also reuses tiles that changed so little that no more PSNR
                 is lost (`sr_edge.reuse_table`). `ReuseOptions` sets the memory for kept tiles, too.
             resources: An exit stack that is closed together with the upscaler.
-            on_tiles: Called with the tiles of the first frame, and again whenever they are others than those before.
+            on_tiles: Called with the tiles of the first frame, and again whenever the tiles change.
 
         Raises:
-            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; no mode
-                of reuse, or a bound that the reuse table does not give.
+            UsageError: An unknown control, or a value out of its range; a path or bundle instead of a session; an
+                unknown mode of reuse, or a bound that the reuse table does not give.
             TileError: The overlap does not fit the session's tile.
         """
         self._reuse_options = ReuseOptions.parse(reuse)
@@ -232,7 +232,7 @@ class Upscaler:
         Raises:
             FrameError: `frame_hwc` is not a valid frame, it has 16 bits and the session's graph takes 8-bit input, or
                 it has alpha and the network does not take it.
-            UsageError: the part extends beyond the frame, or the time is no finite number.
+            UsageError: the part extends beyond the frame, or the time is not a finite number.
             EngineError: the runtime failed.
         """
         require_frame(frame_hwc)

@@ -69,8 +69,10 @@ def test_every_command_is_in_the_table() -> None:
 
 def test_a_path_that_is_neither_read_nor_written_is_a_mistake_of_the_program() -> None:
     def command(elsewhere: Path | None = None) -> None: ...
+    def reading(source: Path | None = None) -> None: ...
 
-    with pytest.raises(TypeError, match="elsewhere"):
+    checking_values(reading)
+    with pytest.raises(TypeError):
         checking_values(command)
     assert not INPUTS & OUTPUTS
 

@@ -74,8 +74,9 @@ def test_the_loaders_version_of_python_is_that_of_its_libpython() -> None:
 
 
 def test_the_plugin_file_refuses_another_version_of_python() -> None:
-    with pytest.raises(ImportError, match=rf"installed for Python {OTHER[0]}\.{OTHER[1]}"):
+    with pytest.raises(ImportError) as caught:
         exec(compile(plugin_text(OTHER), "sredge.py", "exec"), {})
+    assert caught.value.name == "sredge", "no package is missing"
 
 
 def test_the_plugin_file_is_written_to_the_folder(gstreamer: FakeGStreamer, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sr_edge.bundle import Bundle, Manifest, RecommendedEngine, TileTime, open_bundle
 from sr_edge.errors import BundleError, TileError
-from sr_edge.model_sources import EngineChoice, choose_engine, say_tiles
+from sr_edge.model_sources import EngineChoice, choose_engine, tile_reporter
 from sr_edge.model_sources.tile_lines import fitted_share, tiles_line
 from sr_edge.runtimes.measure.recommendations import store_recommendations
 from sr_edge.runtimes.registry import tiles_for
@@ -119,7 +119,7 @@ def choice_of(height: int, width: int, *tiles: TileSpec) -> TileChoice:
 def test_the_user_is_told_which_tile_was_chosen(tmp_path: Path) -> None:
     said: list[str] = []
     with bundle_of(tmp_path) as bundle:
-        on_tiles = say_tiles(bundle, said.append)
+        on_tiles = tile_reporter(bundle, said.append)
         for _ in range(2):
             on_tiles(choice_of(40, 60, MAIN, WIDE))
     assert len(said) == 1 and said[0].startswith("tile 40x60: 1 per frame of 60x40")

@@ -58,8 +58,11 @@ assert sr_edge.camera.stream is importlib.import_module("sr_edge.camera").stream
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'open_sesion'"):
+    with pytest.raises(AttributeError) as caught:
         getattr(sr_edge, "open_sesion")  # noqa: B009  # the type checker would refuse the attribute
+    assert (caught.value.name, caught.value.obj) == ("open_sesion", sr_edge), (
+        "Python suggests the nearest name by these"
+    )
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -70,7 +70,7 @@ def calibration_patches(
         Float32 arrays (1, channels, tile.height, tile.width) in [0, 1].
 
     Raises:
-        CalibrationError: There are not pictures that can be used.
+        CalibrationError: There are no pictures that can be used.
         FrameError: A picture is damaged and `warn` is None; the message names it.
     """
     tile = TileSpec.of(tile)

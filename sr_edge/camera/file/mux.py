@@ -169,7 +169,7 @@ def _write(out: Any, opened: tuple[Any, Any], job: MuxJob, time_range: _TimeRang
     for index in sorted([video.index, *(stream.index for stream in job.copied)]):
         template = source.streams[index]
         is_video = template is video
-        targets[index] = _add_encoded(out, job, video) if is_video else _add_copied(out, template)
+        targets[index] = _add_encoded(out, job) if is_video else _add_copied(out, template)
         _copy_description(template, targets[index], time_range)
     out.metadata.update(_kept_metadata(source.metadata, time_range))
     out.set_chapters(list(_chapters(source, time_range)))
@@ -179,7 +179,7 @@ def _write(out: Any, opened: tuple[Any, Any], job: MuxJob, time_range: _TimeRang
         out.mux(packet)
 
 
-def _add_encoded(out: Any, job: MuxJob, source_video: Any) -> Any:
+def _add_encoded(out: Any, job: MuxJob) -> Any:
     first_file = job.segments[0].file
     with stream_errors(str(first_file)), av.open(f"file:{first_file}") as first:
         stream = out.add_stream_from_template(first.streams.video[0], opaque=True)

@@ -1,4 +1,4 @@
-"""The program that tries codecs for `sr_edge.camera.media.codecs`, in a process that a driver may take down.
+"""The program that tries codecs for `sr_edge.camera.media.codecs`, in a separate process, which a driver may crash.
 
 It reads a JSON array of trials from standard input, and prints a line with a JSON object for each.
 """
@@ -32,7 +32,7 @@ _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
 
 def verdict_on(trial: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether a codec works, which is None where that cannot be tried, and why not."""
+    """Whether a codec works, None if that cannot be tried, and the reason if it does not."""
     reason = _reason_against(trial)
     if not reason and trial["kind"] == "decoder" and _sample_encoder(trial["name"]) is None:
         return {"works": None, "reason": "it opens; no frame was decoded, because FFmpeg cannot encode this codec"}

@@ -1,7 +1,7 @@
 """FFmpeg's encoders and decoders by name, and whether those of the hardware work on this machine.
 
 FFmpeg lists hardware codecs whether or not the machine has the hardware, and some decoders even open without it. So
-each is tried with a few frames, in a process of its own: a driver may crash or wait for ever.
+each is tried with a few frames, in a process of its own: a driver may crash or hang.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _codec_or_none(name: str, kind: CodecKind) -> Any:
 
 
 def is_hardware(codec: Any) -> bool:
-    """Whether FFmpeg marks a codec as one of the hardware."""
+    """Whether FFmpeg marks a codec as a hardware codec."""
     return bool(codec.capabilities & _HARDWARE)
 
 
@@ -183,7 +183,7 @@ def require_works(trial: CodecTrial, subject: str) -> None:
 def try_codecs(
     trials: Sequence[CodecTrial], command: Sequence[str] = _WORKER, limit_s: float = TRIAL_LIMIT_S
 ) -> tuple[CodecVerdict, ...]:
-    """Tries codecs one after the other in another process, which is started anew after one that crashes or hangs.
+    """Tries codecs one after the other in another process, which is started again after one that crashes or hangs.
 
     Args:
         trials: What is tried.

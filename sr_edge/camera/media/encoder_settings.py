@@ -137,7 +137,7 @@ def require_opens(
 ) -> None:
     """Checks before the work whether an encoder opens for such frames.
 
-    An encoder of the hardware also encodes a few black frames, in a process of its own, which takes up to a second.
+    A hardware encoder also encodes a few black frames in a separate process, which takes up to a second.
 
     Args:
         codec: FFmpeg's name of the encoder.
@@ -178,7 +178,7 @@ def rate_control(codec: str, options: Mapping[str, str], width: int, height: int
     """The options that set the quality of an encoder where the user's do not.
 
     Encoders without a constant rate factor, such as those of the hardware, get a bit rate for the size and the frame
-    rate: that which FFmpeg assumes otherwise, 200 kbit/s, suits no large frame.
+    rate: the default of FFmpeg, 200 kbit/s, is too low for large frames.
 
     Args:
         codec: FFmpeg's name of the encoder.

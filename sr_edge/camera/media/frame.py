@@ -143,7 +143,7 @@ class VideoFrame:
             pipeline.
         sequence: the number of the frame in its source, from 0; a gap is a frame that was lost or dropped.
         captured_utc_ns: when the frame was captured by the clock of its camera, in nanoseconds since 1970 UTC; 0 if the
-            camera does not say.
+            camera does not report it.
         reuse: of an upscaled frame, which tiles were not computed because they did not change; else None.
 
     Raises:

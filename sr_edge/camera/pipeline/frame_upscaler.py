@@ -73,7 +73,7 @@ class FrameUpscaler(Protocol):
         ...
 
     def for_stream(self) -> FrameUpscaler:
-        """The upscaler for one more stream: the same engine and lock, and an own store of tiles to reuse."""
+        """The upscaler for one more stream: the same engine and lock, and its own store of tiles to reuse."""
         ...
 
     def count_changed(self, frame: VideoFrame) -> int | None:
@@ -133,7 +133,7 @@ class NetworkFrameUpscaler:
         self._nv12 = None if nv12_session is None else self._upscaler.with_session(nv12_session)
         self._overlap_px = spec.overlap_px if overlap_px is None else overlap_px
         self._on_event = on_event
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def for_stream(self) -> NetworkFrameUpscaler:
         stream = copy(self)
@@ -175,19 +175,19 @@ class NetworkFrameUpscaler:
         if Precision.BF16 in (spec.ran, spec.float_precision_ran):
             obstacle = "the engine computes in bf16, which is too coarse for the conversion"
         if obstacle:
-            self._say_once(f"frames are converted to RGB before the graph: {obstacle}")
+            self._report_once(f"frames are converted to RGB before the graph: {obstacle}")
             return False
         rgb_tile = choose_tiles(self._upscaler.session.spec, frame.height, frame.width, self._overlap_px).plan.tile
         if rgb_tile != spec.tile:
-            self._say_once(
+            self._report_once(
                 f"NV12 frames are cut into tiles of {spec.tile}, since other tiles have no NV12 graph; converted to "
                 f"RGB, they would be cut into tiles of {rgb_tile}"
             )
         return True
 
-    def _say_once(self, event: str) -> None:
-        if event not in self._said:
-            self._said.add(event)
+    def _report_once(self, event: str) -> None:
+        if event not in self._reported:
+            self._reported.add(event)
             self._on_event(event)
 
 

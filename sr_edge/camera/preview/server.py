@@ -44,10 +44,7 @@ _SCRIPTS = ("page", "picture", "engines", "settings", "graphs")
 _ASSETS = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
-    **{
-        f"/{name}.js": (f"{name}.js", "text/javascript")
-        for name in ("page", "picture", "engines", "settings", "graphs")
-    },
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in _SCRIPTS},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
@@ -153,7 +150,7 @@ class _Viewer:
         self._statistics_requested = anyio.Event()
         self._arrived = anyio.Event()
         self._sent: PreviewFrame | None = None
-        self._wish = 0
+        self._request_number = 0
 
     async def serve(self) -> None:
         """Serves the page until it is closed."""
@@ -209,10 +206,11 @@ class _Viewer:
                 await self._socket.send_bytes(await to_thread.run_sync(self._sent.snapshot))
 
     async def _send_statistics(self) -> None:
-        """Sends the statistics regularly and after each wish, with the number of the last wish that they include."""
+        """Sends the statistics regularly and after each request, with the number of the last one that they include."""
         while True:
             requested = self._statistics_requested = anyio.Event()
-            await self._socket.send_text(json.dumps({**self._stream.statistics(), "wish": self._wish}))
+            statistics = {**self._stream.statistics(), "request_number": self._request_number}
+            await self._socket.send_text(json.dumps(statistics))
             with anyio.move_on_after(_STATISTICS_INTERVAL_S):
                 await requested.wait()
 
@@ -235,12 +233,12 @@ class _Viewer:
 
     def _answer(self, request: Mapping[str, object]) -> None:
         """Sends the statistics soon, with the number of the request that they include."""
-        number = request.get("wish")
-        self._wish = number if isinstance(number, int) else self._wish
+        number = request.get("request_number")
+        self._request_number = number if isinstance(number, int) else self._request_number
         self._statistics_requested.set()
 
     def _request_engines(self, request: Mapping[str, object]) -> None:
-        """Passes on which engines a page wishes for; a request that names none, or an unknown one, is ignored."""
+        """Passes on which engines a page requests; a request that names none, or an unknown one, is ignored."""
         labels = request.get("engines")
         options = [self._options.get(str(label)) for label in labels] if isinstance(labels, list) else []
         known = [option for option in options if option is not None]
@@ -248,7 +246,7 @@ class _Viewer:
             self._stream.request_engines(known)
 
     def _request_controls(self, request: Mapping[str, object]) -> None:
-        """Sets what a page wishes for; values that the network refuses are ignored."""
+        """Sets the controls that a page requests; values that the network refuses are ignored."""
         values = request.get("controls")
         if isinstance(values, dict):
             with suppress(UsageError):

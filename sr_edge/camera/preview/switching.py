@@ -118,7 +118,7 @@ class SwitchableFrameUpscaler:
             values: By name of the control.
 
         Raises:
-            UsageError: A name is unknown, or a value is no number or out of range; nothing is changed then.
+            UsageError: A name is unknown, or a value is not a number or out of range; nothing is changed then.
         """
         with self._lock:
             declared = self._current[0].session.spec.controls
@@ -126,9 +126,15 @@ class SwitchableFrameUpscaler:
             self._set_upscalers(self._current)
 
     def _set_upscalers(self, engines: Sequence[_Engine]) -> None:
-        """Gives engines the settings of the network; called while holding `_lock`. A frame at work keeps its own."""
+        """Gives engines the settings of the network; called while holding `_lock`.
+
+        A frame that is being upscaled keeps the settings with which it began.
+        """
         for engine in engines:
-            engine.upscaler = NetworkFrameUpscaler(engine.session, controls=self._controls, reuse=self.reuse)
+            engine.upscaler = self._upscaler_over(engine.session)
+
+    def _upscaler_over(self, session: Session) -> NetworkFrameUpscaler:
+        return NetworkFrameUpscaler(session, controls=self._controls, reuse=self.reuse, on_tiles=self._on_tiles)
 
     @property
     def is_busy(self) -> bool:
@@ -232,8 +238,7 @@ class SwitchableFrameUpscaler:
     def _opened(self, option: EngineOption) -> _Engine:
         session = self._open_engine(option)
         session.measure(runs=1, warm_up=0)  # in most runtimes the first inference is slow
-        upscaler = NetworkFrameUpscaler(session, controls=self._controls, reuse=self.reuse, on_tiles=self._on_tiles)
-        return _Engine(option, session, upscaler)
+        return _Engine(option, session, self._upscaler_over(session))
 
 
 def _run(engine: _Engine, prepared: VideoFrame) -> EngineOutput:

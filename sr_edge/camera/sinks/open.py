@@ -101,14 +101,14 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
 def _require_timecode_applies(text: str, source: Source) -> None:
     if scheme_of(text) or Path(text).suffix.lower() not in _WITH_TIMECODE:
         raise UsageError(
-            f"--timecode applies to files that can store a timecode, and {without_secrets(text)} is none",
+            f"--timecode has no effect on {without_secrets(text)}, which cannot store a timecode",
             found=text if not scheme_of(text) else scheme_of(text),
             wanted=_WITH_TIMECODE,
             remedy=f"leave it out, or record to a file that ends in {', '.join(_WITH_TIMECODE)}",
         )
     if not source.is_live:
         raise UsageError(
-            f"--timecode is the time at which a live source was captured, and {source.name} is none",
+            f"--timecode is the time at which a live source was captured, and {source.name} is not live",
             found=source.name,
             wanted="a camera or another live source",
             remedy="leave it out",

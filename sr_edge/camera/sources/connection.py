@@ -34,7 +34,7 @@ class FFmpegInput:
         open_s: a live or network source must be open, with all that it refers to, within this time.
         timeout_s: a stream that sends nothing for this long is lost.
         is_deinterlaced: whether the frames are deinterlaced.
-        rate: frames per second of a source that does not announce them; None if it does, or nobody knows.
+        rate: frames per second of a source that does not announce them; None if it does, or if the rate is unknown.
         decoder: FFmpeg's name of the decoder; None lets FFmpeg choose one.
     """
 

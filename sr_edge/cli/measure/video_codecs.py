@@ -1,4 +1,4 @@
-"""What `sr-edge doctor` says about the hardware encoders and decoders of FFmpeg and GStreamer."""
+"""What `sr-edge doctor` reports about the hardware encoders and decoders of FFmpeg and GStreamer."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ from sr_edge.cli.options import (
     read_targets,
 )
 from sr_edge.files.whole_file import require_output
-from sr_edge.spec import FrameFormat, PassChoice
+from sr_edge.spec import DEFAULT_TILE, FrameFormat, PassChoice
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -180,22 +181,14 @@ def deploy(
                 from sr_edge.bench.tables import LEAST_IMPORTANT
                 from sr_edge.cli.prepare.tiles import chosen_tile, requested_tile
                 from sr_edge.deploy import DeployPlan, deploy_network
-                from sr_edge.deploy.frame_tiles import FrameSize
-                from sr_edge.deploy.plan import require_quantization_options, require_timed_runtime
+                from sr_edge.deploy.plan import require_timed_runtime
                 from sr_edge.export import Form
                 from sr_edge.model_sources import load_network
 
-            frames = tuple(map(FrameSize.of, frame))
-            chosen_runtimes, chosen_precisions = choose_runtimes(runtimes), choose_precisions(precisions)
-            require_quantization_options(chosen_precisions, method, include, exclude, max_drop_db)
-            if passes is PassChoice.MEASURED:
-                require_timed_runtime(chosen_runtimes)
-            with during(progress, f"loading {choice.shown_name}"):
-                network = load_network(choice, requested_tile(tile))
             plan = DeployPlan(
-                tile=chosen_tile(tile, network, progress),
-                runtimes=chosen_runtimes,
-                precisions=chosen_precisions,
+                tile=DEFAULT_TILE,
+                runtimes=choose_runtimes(runtimes),
+                precisions=choose_precisions(precisions),
                 method=method,
                 include=include,
                 exclude=exclude,
@@ -210,9 +203,14 @@ def deploy(
                 form=Form(form.value) if form else None,
                 targets=targets,
                 passes=passes or PassChoice.MEASURED,
-                frames=frames,
+                frames=frame,
                 nv12_colour=colour,
             )
+            if passes is PassChoice.MEASURED:
+                require_timed_runtime(plan.runtimes)
+            with during(progress, f"loading {choice.shown_name}"):
+                network = load_network(choice, requested_tile(tile))
+            plan = replace(plan, tile=chosen_tile(tile, network, progress))
             bundle = out or _default_output(network.card)
             require_output(bundle)
             report = deploy_network(network, images, bundle, plan, progress)

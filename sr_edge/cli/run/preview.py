@@ -104,16 +104,16 @@ def preview(
     from sr_edge.camera.preview.stream import PreviewStream
     from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
     from sr_edge.cli.output import stage_on_stderr
-    from sr_edge.model_sources import EngineChoice, open_frame_session, say_tiles
+    from sr_edge.model_sources import EngineChoice, open_frame_session, tile_reporter
 
     drop_policy = Policy.parse(policy)
-    wish = EngineChoice.read(runtime, precision, float_precision, threads=threads)
+    requested = EngineChoice.read(runtime, precision, float_precision, threads=threads)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
         loading = resources.enter_context(ExitStack())
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         bundle = resources.enter_context(opened_model(model, tile, input_range, channel_order))
-        engine = chosen_engine(bundle, wish)
+        engine = chosen_engine(bundle, requested)
         initial = EngineOption(engine.runtime, engine.precision, engine.float_precision)
         upscaler = SwitchableFrameUpscaler(
             lambda choice: open_frame_session(
@@ -122,12 +122,12 @@ def preview(
                 choice.precision,
                 choice.device,
                 float_precision=choice.float_precision,
-                threads=wish.threads,
+                threads=requested.threads,
             ),
             initial,
             controls,
             reused,
-            say_tiles(bundle, print_line),
+            tile_reporter(bundle, print_line),
         )
         resources.callback(upscaler.close)
         loading.close()

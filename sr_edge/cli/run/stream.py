@@ -157,7 +157,7 @@ def stream(
     from sr_edge.camera.sources.wrappers import CheckedSource
     from sr_edge.cli.output import result_on_stdout, stage_on_stderr
     from sr_edge.cli.run.stream_display import Display, StreamTitle
-    from sr_edge.model_sources import EngineChoice, say_tiles
+    from sr_edge.model_sources import EngineChoice, tile_reporter
 
     requested_policy = Policy.parse(policy) if policy is not None else None
     routing = _Routing(Region.parse(roi) if roi is not None else None, every, fallback, max_latency_ms, reused)
@@ -199,7 +199,7 @@ def stream(
             used_policy,
             controls,
             reused,
-            say_tiles(bundle, display.show_event),
+            tile_reporter(bundle, display.show_event),
             nv12_session=nv12_session,
             on_event=event_log.record,
         )

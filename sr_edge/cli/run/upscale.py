@@ -161,7 +161,7 @@ def upscale(
         _require_writable_target(source, target)
     with result_on_stdout(as_json) as show, ExitStack() as loading:
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
-        from sr_edge.model_sources import EngineChoice, open_engine, say_tiles
+        from sr_edge.model_sources import EngineChoice, open_engine, tile_reporter
         from sr_edge.upscaler import Upscaler
 
         choice = EngineChoice.read(
@@ -176,11 +176,11 @@ def upscale(
                 progress = loading.enter_context(progress_on_stderr())
                 started = time.perf_counter()
                 if job is not None:
-                    on_tiles = say_tiles(opened, print_line)
+                    on_tiles = tile_reporter(opened, print_line)
                     result = run_video_job(job, session, overlap, controls, reused, progress, on_tiles)
                     outcome = _video_outcome(job, result)
                 else:
-                    on_tiles = say_tiles(opened, print_line, suggests_frame=False)
+                    on_tiles = tile_reporter(opened, print_line, suggests_frame=False)
                     upscaler = Upscaler(session, overlap, controls, on_tiles=on_tiles)
                     outcome = _upscale_pictures(upscaler, source, target, resume, progress)
                 seconds = time.perf_counter() - started

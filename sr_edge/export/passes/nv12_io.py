@@ -135,9 +135,8 @@ def _constants(tile: TileSpec, colour: Nv12Colour) -> Mapping[str, npt.NDArray[n
     weights, matrix = chroma_weights(), rgb_matrix(colour)
     phases, taps = weights.shape
     across = np.zeros((2, phases, 1, 1, taps, 2))  # (U or V, left or right, 1, 1, tap, U or V)
-    down = np.zeros(
-        (3, phases, phases, 2, phases, taps)
-    )  # (colour, upper or lower, left or right, as in `across`, tap)
+    # (colour, upper or lower, left or right, the two axes of the outputs of `across`, tap)
+    down = np.zeros((3, phases, phases, 2, phases, taps))
     for component in range(2):
         across[component, :, 0, 0, :, component] = weights
         for phase in range(phases):

@@ -76,7 +76,7 @@ def _interpreted(
     metadata = read_metadata(original) if _has_metadata(original) else None
     if metadata is not None and metadata.io is FrameFormat.NV12:
         raise ExportError(
-            f"{path} takes packed NV12 tiles, which are no pictures",
+            f"{path} takes packed NV12 tiles, which are not pictures",
             found=str(metadata.io),
             wanted=(str(FrameFormat.FLOAT_NCHW), str(FrameFormat.UINT8_NHWC)),
             remedy="export the network with another --io, or deploy it with --io nv12 and stream with --nv12",

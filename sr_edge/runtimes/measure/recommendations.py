@@ -48,7 +48,7 @@ def fingerprint_of(
         device: Name of the device, as the runtime calls it.
         version: Version of the runtime.
         machine: This machine; None describes it.
-        available: The devices of the runtime here, which names those other than the CPU.
+        available: What the runtime offers on this machine; it has the names of devices other than the CPU.
     """
     machine = machine or describe_machine()
     if device == "cpu":

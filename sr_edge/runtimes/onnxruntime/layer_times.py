@@ -33,7 +33,7 @@ def layer_times(profiled: ProfiledGraph) -> LayerTimes:
     """Implements `ReportsLayerTimes` for the CPU; GPU kernels run after the call that the library times.
 
     Raises:
-        RuntimeUnavailable: The device is no CPU.
+        RuntimeUnavailable: The device is not the CPU.
     """
     error = runtime.obstacle(profiled.float_precision, profiled.device)
     if error is not None:

@@ -18,6 +18,7 @@ from sr_edge.camera.file.encoding import SUFFIXES
 from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.camera.media.codecs import CodecVerdict
+from sr_edge.camera.media.ffmpeg_errors import remedy_of
 from sr_edge.camera.media.frame import PixelFormat
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.camera.sources.open import SourceOptions, open_source
@@ -103,7 +104,7 @@ def test_files_without_video_are_refused(
 )
 def test_errors_of_ffmpeg_keep_their_reason(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     source = make(tmp_path / "in.mp4")
-    with pytest.raises(StreamError, match=r"in\.mp4: Invalid data found when processing input"):
+    with raises(StreamError, found=str(source), remedy=remedy_of(av.error.InvalidDataError(0, ""))):
         upscaled(source, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 

@@ -20,6 +20,7 @@ from sr_edge.camera.sources.wrappers import PacedSource
 from sr_edge.controls import Controls
 from sr_edge.errors import UsageError
 from sr_edge.frames import Batch, Uint8Frame
+from sr_edge.upscaler.tile_choice import TileChoice
 from tests.camera.clips import flat_frame
 from tests.camera.fakes import ListSource
 from tests.camera.preview.conftest import OpenPage
@@ -74,6 +75,15 @@ def test_an_engine_that_was_loading_meanwhile_has_the_settings() -> None:
     assert level_of(upscaler) == round(100 * upscaler.controls["alpha"]) < 100
 
 
+def test_the_tiles_of_frames_are_reported_by_every_engine() -> None:
+    choices: list[TileChoice] = []
+    upscaler = SwitchableFrameUpscaler(lambda option: GraySession(), ENGINES[0], on_tiles=choices.append)
+    level_of(upscaler)
+    upscaler.switch([ENGINES[1]])
+    level_of(upscaler)
+    assert [choice.plan.tile for choice in choices] == [GraySession().spec.tile] * 2
+
+
 @contextmanager
 def gray_preview(engines: tuple[Any, ...] = ENGINES) -> Iterator[tuple[str, SwitchableFrameUpscaler]]:
     """The address of a preview whose network has two settings, and its upscaler."""
@@ -94,18 +104,18 @@ def gray_preview(engines: tuple[Any, ...] = ENGINES) -> Iterator[tuple[str, Swit
 def test_the_server_lists_settings_sets_them_and_ignores_what_is_refused() -> None:
     with gray_preview() as (address, upscaler), connect(f"ws://{address}/live", proxy=None) as page:
 
-        def statistics(wish: int) -> dict[str, Any]:
-            while (message := json.loads(page.recv(timeout=LIMIT_S))).get("wish") != wish:
+        def statistics(number: int) -> dict[str, Any]:
+            while (message := json.loads(page.recv(timeout=LIMIT_S))).get("request_number") != number:
                 pass
             return dict(message)
 
         info = json.loads(page.recv(timeout=LIMIT_S))
         assert info["controls"][0] == {"name": "alpha", "default": 1.0, "minimum": 0.0, "maximum": 2.0}
-        page.send(json.dumps({"request": "controls", "controls": {"alpha": 0.25}, "wish": 1}))
+        page.send(json.dumps({"request": "controls", "controls": {"alpha": 0.25}, "request_number": 1}))
         assert statistics(1)["controls"] == {"alpha": 0.25, "beta": 1.0} == upscaler.controls
-        for wish, refused in enumerate(({"alpha": 9}, {"alpha": "1"}, {"alpha": True}, {"none": 1}, [1], None), 2):
-            page.send(json.dumps({"request": "controls", "controls": refused, "wish": wish}))
-            assert statistics(wish)["controls"] == {"alpha": 0.25, "beta": 1.0}
+        for number, refused in enumerate(({"alpha": 9}, {"alpha": "1"}, {"alpha": True}, {"none": 1}, [1], None), 2):
+            page.send(json.dumps({"request": "controls", "controls": refused, "request_number": number}))
+            assert statistics(number)["controls"] == {"alpha": 0.25, "beta": 1.0}
 
 
 @pytest.mark.services

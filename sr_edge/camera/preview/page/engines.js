@@ -1,4 +1,4 @@
-// The engines to choose from. A page's newest wish is shown at once, and stays until the server has answered it.
+// The engines to choose from. A page's newest request is shown at once, and stays until the server has answered it.
 
 const RUNTIME_NAMES = {
   torch: "PyTorch", onnxruntime: "ONNX Runtime", openvino: "OpenVINO", tensorrt: "TensorRT", "tensorrt-rtx": "TensorRT-RTX",
@@ -11,9 +11,9 @@ export const engineName = (label) => {
 };
 
 export class EngineControls {
-  /** `wishes` counts what the page wishes for; `send` is called with each wish. */
-  constructor({ fieldset, select, wishes, send }) {
-    Object.assign(this, { fieldset, select, wishes, send, labels: [], wanted: [], running: [] });
+  /** `requests` counts the requests of the page; `send` is called with each of them. */
+  constructor({ fieldset, select, requests, send }) {
+    Object.assign(this, { fieldset, select, requests, send, labels: [], wanted: [], running: [] });
     select.addEventListener("change", () => this.request([this.wanted[0], select.value]));
   }
 
@@ -60,23 +60,23 @@ export class EngineControls {
     return button;
   }
 
-  /** Wishes for an engine and one to compare with. The two change places if the new engine is the one compared with. */
+  /** Requests an engine and one to compare with. The two change places if the new engine is the one compared with. */
   request([engine, compared]) {
     const other = compared === engine ? this.wanted[0] : compared;
     this.wanted = [engine, other].filter((label, index, all) => label && all.indexOf(label) === index);
-    this.wishes.count += 1;
-    this.send({ request: "engines", engines: this.wanted, wish: this.wishes.count });
+    this.requests.count += 1;
+    this.send({ request: "engines", engines: this.wanted, request_number: this.requests.count });
     this.render();
   }
 
-  /** Shows what the server says, unless it does not know the newest wish yet. */
-  update({ engines, wanted, wish }) {
+  /** Shows what the server reports, unless it has not received the newest request yet. */
+  update({ engines, wanted, request_number }) {
     this.running = engines;
-    if (wish === this.wishes.count) this.wanted = wanted;
+    if (request_number === this.requests.count) this.wanted = wanted;
     this.render();
   }
 
-  /** The engines that are wished for and do not run yet. */
+  /** The engines that are requested and do not run yet. */
   get loading() {
     return this.wanted.filter((label) => !this.running.includes(label));
   }

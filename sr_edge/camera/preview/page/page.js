@@ -23,11 +23,11 @@ const byId = (id) => document.getElementById(id);
 const picture = new Picture({
   player: byId("player"), stage: byId("stage"), slider: byId("slider"), boxes: [byId("pane"), byId("compared-pane")],
 });
-const wishes = { count: 0 };
+const requests = { count: 0 };
 const engines = new EngineControls({
-  fieldset: byId("engines"), select: byId("compared"), wishes, send: (wish) => send(wish),
+  fieldset: byId("engines"), select: byId("compared"), requests, send: (request) => send(request),
 });
-const settings = new NetworkSettings({ fieldset: byId("settings"), wishes, send: (wish) => send(wish) });
+const settings = new NetworkSettings({ fieldset: byId("settings"), requests, send: (request) => send(request) });
 const graphs = {
   rate: new Graph(document.querySelector("#rate svg"), ["out", "in"]),
   latency: new Graph(document.querySelector("#latency svg"), ["p50", "p95", "model"]),
@@ -266,7 +266,7 @@ async function receive(data) {
   }
   streamInfo = received;
   showStreamInfo();
-  wishes.count = 0; // of a new connection the server has seen none
+  requests.count = 0; // the server has received no request of a new connection
   engines.list(received);
   settings.list(received.controls);
   engines.isConnected = settings.isConnected = true;

@@ -1,9 +1,9 @@
 // The scalar inputs of the network, such as the alpha of RealNet: a slider for each.
 
 export class NetworkSettings {
-  /** `wishes` counts what the page wishes for; `send` is called with each wish. */
-  constructor({ fieldset, wishes, send }) {
-    Object.assign(this, { fieldset, wishes, send, rows: new Map() });
+  /** `requests` counts the requests of the page; `send` is called with each of them. */
+  constructor({ fieldset, requests, send }) {
+    Object.assign(this, { fieldset, requests, send, rows: new Map() });
   }
 
   set isConnected(isConnected) {
@@ -31,17 +31,17 @@ export class NetworkSettings {
     const row = { label, slider, number };
     slider.addEventListener("input", () => {
       show(row, slider.valueAsNumber);
-      this.wishes.count += 1;
-      this.send({ request: "controls", controls: { [name]: slider.valueAsNumber }, wish: this.wishes.count });
+      this.requests.count += 1;
+      this.send({ request: "controls", controls: { [name]: slider.valueAsNumber }, request_number: this.requests.count });
     });
     show(row, value);
     label.append(text, slider, number);
     return row;
   }
 
-  /** Shows what the server says, unless it does not know the newest wish yet. */
-  update({ controls, wish }) {
-    if (wish !== this.wishes.count) return;
+  /** Shows what the server reports, unless it has not received the newest request yet. */
+  update({ controls, request_number }) {
+    if (request_number !== this.requests.count) return;
     for (const [name, value] of Object.entries(controls)) {
       const row = this.rows.get(name);
       if (row) show(row, value);

@@ -29,7 +29,7 @@ Options = ParamSpec("Options")
 def leaving_old_opsets(
     rewrite: Callable[Concatenate[onnx.ModelProto, Options], PassResult],
 ) -> Callable[Concatenate[onnx.ModelProto, Options], PassResult]:
-    """Makes a pass return graphs that are older than OLDEST_OPSET as they are, with that as the reason."""
+    """Makes a pass return graphs with an opset older than OLDEST_OPSET unchanged, and give that as the reason."""
 
     @functools.wraps(rewrite)
     def checked(model: onnx.ModelProto, /, *args: Options.args, **kwargs: Options.kwargs) -> PassResult:
