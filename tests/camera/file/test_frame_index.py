@@ -176,23 +176,18 @@ def test_fields_and_deinterlacing_are_refused(tmp_path: Path) -> None:
 def test_decoding_starts_only_where_the_parameter_sets_are_those_of_the_first_packet(tmp_path: Path) -> None:
     """In the second half the encoder has other options, which its key frames announce."""
     with av.open(tmp_path / "in.ts", "w") as out:
-        streams = []
-        for half, options in enumerate(({"g": "5"}, {"g": "5", "x264-params": "cabac=0:ref=1"})):
+        stream: Any = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for first, params in ((0, "scenecut=0"), (20, "scenecut=0:cabac=0:ref=1")):
             encoder: Any = av.CodecContext.create("libx264", "w")
             encoder.width, encoder.height, encoder.pix_fmt = 64, 48, "yuv420p"
-            encoder.time_base, encoder.framerate, encoder.options = Fraction(1, 25), Fraction(25), options
-            if not streams:
-                stream: Any = out.add_stream("libx264", rate=25)
-                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-                streams.append(stream)
-            for number in range(20 * half, 20 * half + 20):
-                picture = grey_picture()
+            encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+            encoder.options = {"g": "5", "x264-params": params}
+            pictures = [grey_picture() for _ in range(20)]
+            for number, picture in enumerate(pictures, first):
                 picture.pts, picture.time_base = number, Fraction(1, 25)
-                for packet in encoder.encode(picture):
-                    packet.stream = streams[0]
-                    out.mux(packet)
-            for packet in encoder.encode(None):
-                packet.stream = streams[0]
+            for packet in [packet for picture in (*pictures, None) for packet in encoder.encode(picture)]:
+                packet.stream = stream
                 out.mux(packet)
     index = index_frames(probe_video(tmp_path / "in.ts"))
     assert len(index.pts) == 40

@@ -164,7 +164,7 @@ def test_open_groups_begin_with_frames_that_refer_to_the_group_before(tmp_path: 
     with av.open(source) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     keys = [position for position, packet in enumerate(packets) if packet.is_keyframe and position]
-    leading = [packets[position + 1].pts < packets[position].pts for position in keys[:-1]]  # type: ignore[operator]
+    leading = [packets[position + 1].pts < packets[position].pts for position in keys[:-1]]
     assert any(leading)
 
 
