@@ -6,6 +6,7 @@
     │   └── TileError            a tile size that does not fit the network or the picture
     ├── WeightsError             a checkpoint is unreadable, unsafe or does not match the network
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown format
+    ├── StorageError             a folder or an object store cannot be listed, read or written
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
     ├── ExportError              a graph could not be written, or differs from the network
     │   └── NotDeployable        a general rule, or a requested target, rejects the graph
@@ -101,6 +102,10 @@ class WeightsError(SrEdgeError):
 
 
 class FrameError(SrEdgeError):
+    pass
+
+
+class StorageError(SrEdgeError):
     pass
 
 
