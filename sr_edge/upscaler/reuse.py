@@ -234,7 +234,7 @@ class TileReuse:
             kept = self._kept.get(place)
         if kept is None or kept.has_failed:
             return None, False
-        # Compared without the lock: kept samples do not change. The comparison ends at the first difference.
+        # Compared without the lock: kept samples do not change. Samples that differ early are told apart early.
         if kept.samples == samples.tobytes():
             return kept, False
         if self._bound is None or self._bound.turn(kept.phase, time_s) != kept.turn:
