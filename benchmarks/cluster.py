@@ -175,7 +175,8 @@ def page(results: Mapping[str, Any], cpu: str) -> str:
     lines += [
         "",
         f"So the command handles at most {1 / driver_s:,.0f} items a second: that is {1 / driver_s:,.0f} workers if a",
-        f"picture takes 1 s, and {10 / driver_s:,.0f} if it takes 10 s. Beyond that, run several jobs on different folders.",
+        f"picture takes 1 s, and {10 / driver_s:,.0f} if it takes 10 s. Beyond that, run several jobs on different",
+        "folders.",
         "",
         "`python benchmarks/cluster.py --publish`",
     ]
