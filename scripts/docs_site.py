@@ -31,6 +31,7 @@ PUBLIC_PACKAGES = {
     "sr_edge.upscaler": "Upscaling",
     "sr_edge.image_files": "Image files",
     "sr_edge.camera": "Cameras and video",
+    "sr_edge.cluster": "Clusters",
     "sr_edge.bench": "Measurements",
     "sr_edge.serving": "Triton and trtexec",
     "sr_edge.training": "Training",
