@@ -158,6 +158,8 @@ class TileReuse:
             if self._bound is not None:
                 self._placement_obstacle = self._bound.placement_obstacle(tiled.plan.tile)
         planned = self._planned(tiled)
+        if planned is None:
+            self.keep_placed((), (), 0)  # nothing would use them or make room for others
         return FrameTiles(self, submit, result, tiled, tiled.needed_bytes <= self._most_bytes, planned)
 
     def count_changed(self, tiled: TiledFrame) -> int:
