@@ -58,7 +58,7 @@ REACH_PX = {"scene": 16, "input": TILE.height}
 that an output depends on is in its tile."""
 
 BEFORE_KEY = 4
-LEAST_FRAMES, MOST_FRAMES = 8, 48
+LEAST_FRAMES, MOST_FRAMES = 6, 48
 QUICK_FRAMES = 6
 
 
