@@ -24,7 +24,7 @@ from sr_edge.camera.sinks.simple import CallbackSink
 from sr_edge.camera.sources.open import SourceOptions, open_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
-from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model, say_tiles
 from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
@@ -157,7 +157,9 @@ def stream(
         reuse: "exact" does not compute tiles again that did not change since the last frame; the output is the same to
             the bit. "off" computes all tiles. `ReuseOptions` also sets the memory. Ignored if `model` is an upscaler.
         source_options: options for a source that is opened here; their `on_event` is replaced.
-        on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
+        on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads;
+            also with the tiles that the frames are cut into, where the model has tiles of several sizes, and with what
+            `deploy --frame` would gain, where none fits. The report has these events, too.
 
     Raises:
         UsageError: an argument is wrong.
@@ -173,7 +175,7 @@ def stream(
     with ExitStack() as resources:
         choice, parsed_reuse = EngineChoice.read(*astuple(engine or EngineChoice())), ReuseOptions.parse(reuse)
         load = partial(_open_model, resources=resources, reuse=parsed_reuse, on_event=event_log.record)
-        upscaler_for = load(model, choice=choice, controls=controls)
+        upscaler_for = load(model, choice=choice, controls=controls, on_tiles=event_log.record)
         fallback_for = (
             None
             if fallback is None or fallback == "bicubic"
@@ -207,6 +209,7 @@ def _open_model(
     controls: Controls | None,
     reuse: ReuseOptions,
     on_event: Callable[[str], None],
+    on_tiles: Callable[[str], None] = ignore_event,
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
 
@@ -224,5 +227,5 @@ def _open_model(
 
     session, nv12_session = warm(), warm(FrameFormat.NV12) if choice.nv12 else None
     return lambda policy: frame_upscaler_for(
-        session, policy, controls, reuse, nv12_session=nv12_session, on_event=on_event
+        session, policy, controls, reuse, say_tiles(bundle, on_tiles), nv12_session=nv12_session, on_event=on_event
     )
