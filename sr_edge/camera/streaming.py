@@ -21,7 +21,7 @@ from sr_edge.camera.pipeline.statistics import StreamReport
 from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.protocols import Sink, Source
 from sr_edge.camera.sinks.simple import CallbackSink
-from sr_edge.camera.sources.open import SourceOptions, open_source
+from sr_edge.camera.sources.open import SourceOptions, open_source, require_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
 from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model, say_tiles
@@ -172,6 +172,9 @@ def stream(
         RuntimeUnavailable: see `open_session`; also for a GStreamer pipeline without GStreamer's bindings.
     """
     event_log = EventLog(on_event)
+    opening = replace(source_options or SourceOptions(), on_event=event_log.record)
+    if isinstance(source, (str, Path)):
+        require_source(str(source), opening)  # before a model is loaded, which takes long
     with ExitStack() as resources:
         choice, parsed_reuse = EngineChoice.read(*astuple(engine or EngineChoice())), ReuseOptions.parse(reuse)
         load = partial(_open_model, resources=resources, reuse=parsed_reuse, on_event=event_log.record)
@@ -183,7 +186,7 @@ def stream(
         )
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
         if isinstance(source, (str, Path)):
-            source = open_source(str(source), replace(source_options or SourceOptions(), on_event=event_log.record))
+            source = open_source(str(source), opening)
         resources.callback(source.close)
         drop_policy = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
         upscaler = upscaler_for(drop_policy)

@@ -28,7 +28,8 @@ from typing import Any
 import av
 
 from sr_edge.bundle import sha256_of
-from sr_edge.camera.file.encoding import SEGMENT_CONTAINER, VideoFileEncoding
+from sr_edge.camera.file.containers import SEGMENT_CONTAINER
+from sr_edge.camera.file.encoding import VideoFileEncoding
 from sr_edge.camera.file.reader import ReadSummary
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.conversion import av_from_frame, reformatted

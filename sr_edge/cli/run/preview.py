@@ -103,11 +103,16 @@ def preview(
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
     from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
+    from sr_edge.camera.sources.open import require_source
     from sr_edge.cli.output import stage_on_stderr
     from sr_edge.model_sources import EngineChoice, open_frame_session, say_tiles
 
     drop_policy = Policy.parse(policy)
     wish = EngineChoice.read(runtime, precision, float_precision, threads=threads)
+    options = SourceOptions(
+        ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s, decoder=decoder
+    )
+    require_source(source, options)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
         loading = resources.enter_context(ExitStack())
@@ -131,9 +136,6 @@ def preview(
         )
         resources.callback(upscaler.close)
         loading.close()
-        options = SourceOptions(
-            ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s, decoder=decoder
-        )
         frame_source = _preview_source(source, options, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)

@@ -133,6 +133,8 @@ def test_an_encoder_by_its_name_with_an_option(sr_edge: SrEdge, bundle: Path, tm
         (("--reuse", "-1"), ("'-1'", "off, exact, or a number of decibels")),
         (("--reuse", "nan"), ("'nan'", "off, exact, or a number of decibels")),
         (("--crf", "90"), ("--crf 90", "h264", "51")),
+        (("--codec", "libx264", "--crf", "999"), ("crf=999", "libx264", "51")),
+        (("--encode", "crf=999"), ("crf=999", "libx264", "51")),
         (("--pixel-format", "yuv999p"), ("'yuv999p'", "yuv420p, nv12")),
         (("--pixel-format", "rgb24"), ("rgb24", "--pixel-format yuv420p")),
     ],
