@@ -12,6 +12,7 @@ from sr_edge.camera.media.conversion import YUV_COLOUR
 from sr_edge.camera.media.encoder_settings import encodable_format, require_encoder, require_opens
 from sr_edge.camera.media.frame import Colour, PixelFormat
 from sr_edge.camera.protocols import Sink, Source
+from sr_edge.camera.sinks.checked_file import BEING_WRITTEN, is_being_written
 from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from sr_edge.camera.sinks.raw import RawSink
 from sr_edge.camera.sinks.reconnect import ReconnectingSink
@@ -201,6 +202,13 @@ def _require_file(path: Path) -> None:
             remedy=f"give {SINKS}",
         )
     require_output_file(path)
+    if is_being_written(path):
+        raise UsageError(
+            f"cannot write {path}: {BEING_WRITTEN}",
+            found=path,
+            wanted="a file of its own",
+            remedy="end the other stream, or give another name",
+        )
 
 
 def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
