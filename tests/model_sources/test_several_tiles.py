@@ -104,6 +104,18 @@ def test_what_bench_measured_later_decides(tmp_path: Path) -> None:
             assert [each.latency_ms for each in choose_engine(bundle, choice).tile_times] == [3.0, 8.0]
 
 
+@pytest.mark.parametrize("damaged", ["-1", "0", "NaN", "Infinity", "1e999", "null", "[3.0]"])
+def test_damaged_times_of_tiles_in_the_cache_break_nothing(tmp_path: Path, damaged: str) -> None:
+    with bundle_of(tmp_path) as bundle:
+        file = store_recommendations(bundle.manifest, [engine(NEWER, 3.0, 8.0)])
+        assert choose_engine(bundle).tile_times != ()
+        text = file.read_text()
+        assert text.count("8.0") == 1
+        file.write_text(text.replace("8.0", damaged))
+        chosen = choose_engine(bundle)
+        assert chosen.tile_times == () and "cache" in chosen.reason and "\n" not in chosen.reason
+
+
 def test_times_of_another_machine_do_not_decide(tmp_path: Path) -> None:
     elsewhere = replace(engine(OLDER, 2.0, 9.0), fingerprint=replace(ONLY.fingerprint, hardware="another CPU"))
     with bundle_of(tmp_path, elsewhere) as bundle:
