@@ -110,7 +110,7 @@ def check_video(source: Path, target: Path, settings: VideoSettings) -> VideoPro
     if source.resolve() == target.resolve():
         raise UsageError(f"{target} is also the input file", found=target, remedy="give the output another name")
     require_encoder_for(target, settings)
-    probe = probe_video(source)
+    probe = probe_video(source, settings.decoder)
     require_output_file(target)
     return probe
 
@@ -245,6 +245,7 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
         "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
         "--deinterlace": str(job.settings.is_deinterlaced),
+        "--decoder": job.settings.decoder or "FFmpeg's own",
         "the model's output": _output_digest(upscaler, probe.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",

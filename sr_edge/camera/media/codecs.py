@@ -112,6 +112,33 @@ def video_codec(name: str, kind: CodecKind, subject: str) -> Any:
     )
 
 
+def named_decoder(name: str, video: Any, subject: str, is_tried: bool = True) -> Any:
+    """A codec context of a decoder that the user chose.
+
+    Args:
+        name: FFmpeg's name of the decoder.
+        video: The video stream of a PyAV container.
+        subject: The name of the source, for messages.
+        is_tried: Whether a decoder of the hardware is tried first, in a process of its own.
+
+    Raises:
+        StreamError: There is no such decoder, it decodes another codec, or it does not work here.
+    """
+    own, codec = video.codec_context, video_codec(name, CodecKind.DECODER, subject)
+    if codec.canonical_name != own.codec.canonical_name:
+        raise StreamError(
+            f"{subject} is {own.codec.canonical_name} video, and {name} decodes {codec.canonical_name}",
+            found=codec.canonical_name,
+            wanted=own.codec.canonical_name,
+            remedy="choose another decoder, or none",
+        )
+    if is_tried and is_hardware(codec):
+        require_works(CodecTrial(name, CodecKind.DECODER), subject)
+    decoder: Any = av.CodecContext.create(name, "r")
+    decoder.width, decoder.height, decoder.extradata = own.width, own.height, own.extradata
+    return decoder
+
+
 def _codec_or_none(name: str, kind: CodecKind) -> Any:
     try:
         codec = av.Codec(name, kind.mode)

@@ -33,6 +33,7 @@ from sr_edge.cli.options import (
     read_settings,
 )
 from sr_edge.cli.run.stream_options import (
+    DecoderOption,
     DeinterlaceOption,
     EncodeOption,
     PixelFormatOption,
@@ -129,6 +130,7 @@ def upscale(
     overlap: OverlapOption = None,
     resume: ResumeOption = True,
     frames: FramesOption = "",
+    decoder: DecoderOption = None,
     codec: CodecOption = "",
     crf: CrfOption = None,
     encode: EncodeOption = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -153,7 +155,17 @@ def upscale(
 
     controls = read_settings(settings)
     video_arguments = VideoArguments(
-        frames, codec, crf, copy, pixel_format, deinterlace, tuple(encode), reuse, reuse_memory, reuse_refresh_s
+        frames,
+        codec,
+        crf,
+        copy,
+        pixel_format,
+        deinterlace,
+        tuple(encode),
+        reuse,
+        reuse_memory,
+        reuse_refresh_s,
+        decoder,
     )
     reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None

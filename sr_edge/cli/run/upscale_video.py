@@ -45,6 +45,7 @@ class VideoArguments:
     reuse: str = ""
     reuse_memory: str | None = None
     reuse_refresh_s: float | None = None
+    decoder: str | None = None
 
     def reuse_options(self) -> ReuseOptions:
         """Parses the options for reuse; raises UsageError for invalid values."""
@@ -68,6 +69,7 @@ class VideoArguments:
             copied_streams=_parsed_choice("choice of streams", StreamSelection, self.copy),
             resume=resume,
             encoder_options=read_pairs(list(self.encode)),
+            decoder=self.decoder,
         )
 
 
@@ -101,8 +103,8 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
         return True
     if arguments != VideoArguments():
         raise UsageError(
-            "--frames, --codec, --crf, --encode, --pixel-format, --deinterlace, --copy, --reuse, --reuse-memory and "
-            f"--reuse-refresh apply to videos only, and {source} is not a video",
+            "--frames, --decoder, --codec, --crf, --encode, --pixel-format, --deinterlace, --copy, --reuse, "
+            f"--reuse-memory and --reuse-refresh apply to videos only, and {source} is not a video",
             found=source,
             wanted="a video file",
             remedy="leave them out",
