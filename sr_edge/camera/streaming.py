@@ -21,10 +21,10 @@ from sr_edge.camera.pipeline.statistics import StreamReport
 from sr_edge.camera.pipeline.watchdog import StageTimeout
 from sr_edge.camera.protocols import Sink, Source
 from sr_edge.camera.sinks.simple import CallbackSink
-from sr_edge.camera.sources.open import SourceOptions, open_source
+from sr_edge.camera.sources.open import SourceOptions, open_source, require_source
 from sr_edge.controls import Controls
 from sr_edge.frames import Region
-from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model, tile_reporter
 from sr_edge.runtimes.session import Session
 from sr_edge.spec import FrameFormat
 from sr_edge.upscaler.reuse_options import EXACT, ReuseOptions
@@ -157,7 +157,9 @@ def stream(
         reuse: "exact" does not compute tiles again that did not change since the last frame; the output is the same to
             the bit. "off" computes all tiles. `ReuseOptions` also sets the memory. Ignored if `model` is an upscaler.
         source_options: options for a source that is opened here; their `on_event` is replaced.
-        on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads.
+        on_event: called with lost and restored connections, failed frames and fallbacks, from the stream's threads;
+            also with the tiles that the frames are cut into, where the model has tiles of several sizes, and with what
+            `deploy --frame` would gain, where none fits. The report has these events, too.
 
     Raises:
         UsageError: an argument is wrong.
@@ -170,10 +172,13 @@ def stream(
         RuntimeUnavailable: see `open_session`; also for a GStreamer pipeline without GStreamer's bindings.
     """
     event_log = EventLog(on_event)
+    opening = replace(source_options or SourceOptions(), on_event=event_log.record)
+    if isinstance(source, (str, Path)):
+        require_source(str(source), opening)  # before a model is loaded, which takes long
     with ExitStack() as resources:
         choice, parsed_reuse = EngineChoice.read(*astuple(engine or EngineChoice())), ReuseOptions.parse(reuse)
         load = partial(_open_model, resources=resources, reuse=parsed_reuse, on_event=event_log.record)
-        upscaler_for = load(model, choice=choice, controls=controls)
+        upscaler_for = load(model, choice=choice, controls=controls, on_tiles=event_log.record)
         fallback_for = (
             None
             if fallback is None or fallback == "bicubic"
@@ -181,7 +186,7 @@ def stream(
         )
         # The source is opened last: frames that a camera sends while a model is loaded would be old when they are read.
         if isinstance(source, (str, Path)):
-            source = open_source(str(source), replace(source_options or SourceOptions(), on_event=event_log.record))
+            source = open_source(str(source), opening)
         resources.callback(source.close)
         drop_policy = Policy.parse(policy) if isinstance(policy, str) else policy or policy_for(source.is_live)
         upscaler = upscaler_for(drop_policy)
@@ -207,6 +212,7 @@ def _open_model(
     controls: Controls | None,
     reuse: ReuseOptions,
     on_event: Callable[[str], None],
+    on_tiles: Callable[[str], None] = ignore_event,
 ) -> Callable[[Policy], FrameUpscaler]:
     """Opens a model, and returns a function that creates its upscaler for a drop policy.
 
@@ -224,5 +230,5 @@ def _open_model(
 
     session, nv12_session = warm(), warm(FrameFormat.NV12) if choice.nv12 else None
     return lambda policy: frame_upscaler_for(
-        session, policy, controls, reuse, nv12_session=nv12_session, on_event=on_event
+        session, policy, controls, reuse, tile_reporter(bundle, on_tiles), nv12_session=nv12_session, on_event=on_event
     )

@@ -36,6 +36,36 @@ _NAMES_OR_FILES = frozenset(("model", "first", "second"))
 
 _NO_FILES = ("-", "null")
 
+_FILE_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "a bundle": (".sredge",),
+    "an archive": (".zip",),
+    "an ONNX file": (".onnx",),
+    "a checkpoint": (".pth", ".pt", ".ckpt", ".safetensors"),
+    "an engine": (".engine", ".plan", ".trt"),
+    "a picture": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    "a video": (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts"),
+    "a table": (".csv", ".tsv"),
+    "JSON": (".json",),
+    "TOML": (".toml",),
+    "text": (".txt", ".md", ".log"),
+}
+"""Kinds of files by the suffixes that readers know them by. Any other suffix may be part of a name, as in net.v2."""
+
+_WRITTEN: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "deploy.out": ("a bundle", ("a bundle", "an archive")),
+    "compile.out": ("an engine", ("an engine",)),
+    "train.out": ("a folder", ()),
+    "timing_cache": ("a timing cache", ()),
+    "repository": ("a folder", ()),
+    "folder": ("a folder", ()),
+    "picture": ("a picture", ("a picture",)),
+    "csv": ("a table", ("a table", "text")),
+    "stats_json": ("JSON", ("JSON", "text")),
+    "cache": ("JSON", ("JSON",)),
+    "save_config": ("TOML", ("TOML", "text")),
+}
+"""What the commands write, by parameter, and the kinds of names for it. Other outputs are checked by their writers."""
+
 
 class CheckedCommand(TyperCommand):
     """A command that reads its `--config`, and refuses empty values, which as a path would be the current folder."""
@@ -68,8 +98,9 @@ def checking_values(command: Callable[..., None]) -> Callable[..., None]:
     """Wraps a command so that it raises UsageError before it starts where values cannot be meant.
 
     These are a model in place of the source and the reverse; an output that is one of the inputs or inside of it, or
-    inside a bundle; two equal outputs; a NaN; a precision for the operators that are not quantized without INT8; and
-    every other option that has no effect beside the others (`sr_edge.cli.unused_options`).
+    inside a bundle; two equal outputs; an output with the suffix of another kind of file; a NaN; a precision for the
+    operators that are not quantized without INT8; and every other option that has no effect beside the others
+    (`sr_edge.cli.unused_options`).
 
     Raises:
         TypeError: A path of the command is neither among INPUTS nor among OUTPUTS.
@@ -84,6 +115,7 @@ def checking_values(command: Callable[..., None]) -> Callable[..., None]:
         _require_numbers(command, values)
         _require_quantized(values)
         _require_separate_outputs(command, values)
+        _require_fitting_names(command, values)
         require_effect(command, values)
         command(**values)
 
@@ -170,6 +202,27 @@ def _require_separate_outputs(command: Callable[..., None], values: Mapping[str,
         if resolved in seen:
             raise _overlap(path, shown, f"is also {seen[resolved]}")
         seen[resolved] = shown
+
+
+def _require_fitting_names(command: Callable[..., None], values: Mapping[str, Any]) -> None:
+    """Raises UsageError for an output whose suffix names another kind of file, such as a bundle called x.txt."""
+    for name in values:
+        path = _output(values[name]) if name in OUTPUTS else None
+        written, kinds = _WRITTEN.get(f"{command.__name__}.{name}") or _WRITTEN.get(name) or ("", ())
+        if name == "target" and command.__name__ == "upscale" and values["source"].is_dir():
+            written = "a folder of pictures"
+        if path is None or not written:
+            continue
+        suffix = path.suffix.lower()
+        kind = next((kind for kind, suffixes in _FILE_SUFFIXES.items() if suffix in suffixes), None)
+        if kind is not None and kind not in kinds:
+            fitting = tuple(suffix for kind in kinds for suffix in _FILE_SUFFIXES[kind])
+            raise UsageError(
+                f"{_role(command, name)} {path} has the suffix of {kind}, and {written} is written",
+                found=path.suffix,
+                wanted=fitting or "a name without the suffix of a file",
+                remedy=f"end the name in {' or '.join(fitting)}" if fitting else "leave the suffix out",
+            )
 
 
 def _role(command: Callable[..., None], parameter: str) -> str:

@@ -106,6 +106,13 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
         nick="Reuse memory",
         blurb="Memory for the tiles that are kept for reuse; if the tiles of one frame need more, none are reused",
     )
+    reuse_refresh = GObject.Property(
+        type=float,
+        default=10.0,
+        minimum=0.0,
+        nick="Reuse refresh",
+        blurb="With a number for reuse: seconds after which the kept result of a changed tile is computed again",
+    )
     nv12 = GObject.Property(
         type=bool,
         default=False,
@@ -216,6 +223,7 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
             self.threads,
             self.reuse,
             self.reuse_memory,
+            self.reuse_refresh,
             self.nv12,
         )
 
@@ -236,6 +244,9 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def on_event(self, text: str) -> None:
         self._post(Gst.MessageType.WARNING, text)
+
+    def on_tiles(self, text: str) -> None:
+        self._post(Gst.MessageType.INFO, text)
 
     def on_caps(self, processing_ms: float, interval_ms: float) -> None:
         self._interval_ms = interval_ms
@@ -358,8 +369,12 @@ class SrEdge(Gst.Bin):  # type: ignore[misc]  # the bindings have no types
 
     def _post(self, kind: Gst.MessageType, text: str) -> None:
         error = GLib.Error.new_literal(Gst.StreamError.quark(), text, int(Gst.StreamError.FAILED))
-        new = Gst.Message.new_error if kind == Gst.MessageType.ERROR else Gst.Message.new_warning
-        self.post_message(new(self, error, ""))
+        if kind == Gst.MessageType.INFO:
+            message = Gst.Message.new_info(self, error, text)  # gst-launch-1.0 prints the second text, and only that
+        else:
+            new = Gst.Message.new_error if kind == Gst.MessageType.ERROR else Gst.Message.new_warning
+            message = new(self, error, "")
+        self.post_message(message)
 
 
 def _set_queue_limits(queue: Gst.Element, buffers: int, time_ns: int = 0) -> None:

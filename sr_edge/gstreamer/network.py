@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,24 @@ from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import BufferLayout
 from sr_edge.errors import UsageError
-from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model
+from sr_edge.model_sources import EngineChoice, choose_engine, open_engine, open_model, tile_reporter
 from sr_edge.spec import FrameFormat, OnEvent
-from sr_edge.upscaler.reuse_options import DEFAULT_REUSE_MEMORY_BYTES, EXACT, OFF, ReuseOptions, parse_memory
+from sr_edge.upscaler.reuse_options import (
+    DEFAULT_REFRESH_S,
+    DEFAULT_REUSE_MEMORY_BYTES,
+    EXACT,
+    OFF,
+    ReuseOptions,
+    parse_memory,
+)
 
 _WARM_UP_RUNS = 2
+_NANOSECOND = Fraction(1, 1_000_000_000)
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The properties of the element as the user writes them; an empty text or 0 selects the default."""
+    """The properties of the element as the user writes them; an empty text or 0 threads select the default."""
 
     model: str
     runtime: str = ""
@@ -33,6 +42,7 @@ class NetworkSettings:
     threads: int = 0
     reuse: str = ""
     reuse_memory: str = ""
+    reuse_refresh_s: float = DEFAULT_REFRESH_S
     nv12: bool = False
 
 
@@ -46,12 +56,16 @@ class GstUpscaler:
         obstacle: Why no tiles are reused; empty if they are, or reuse is off.
     """
 
-    def __init__(self, settings: NetworkSettings, on_event: OnEvent = ignore_event) -> None:
+    def __init__(
+        self, settings: NetworkSettings, on_event: OnEvent = ignore_event, on_tiles: OnEvent = ignore_event
+    ) -> None:
         """Opens the bundle or ONNX file in its runtime.
 
         Args:
             settings: The properties of the element.
             on_event: Called with the reason why frames do not run in the NV12 graph.
+            on_tiles: Called with the tiles that frames of each size are cut into, where the model has several sizes of
+                tiles or another one would fit better, see `tile_reporter`.
 
         Raises:
             UsageError: No model is set, or the runtime or precision is unknown.
@@ -73,6 +87,7 @@ class GstUpscaler:
         )
         memory_bytes = parse_memory(settings.reuse_memory) if settings.reuse_memory else DEFAULT_REUSE_MEMORY_BYTES
         reuse = ReuseOptions.parse(settings.reuse or EXACT, memory_bytes)
+        reuse = replace(reuse, refresh_s=settings.reuse_refresh_s)
         with ExitStack() as resources:
             bundle = resources.enter_context(open_model(Path(settings.model).expanduser()))
             self.engine = choose_engine(bundle, choice)
@@ -84,7 +99,11 @@ class GstUpscaler:
             )
             self._resources = resources.pop_all()
         self._frame_upscaler = NetworkFrameUpscaler(
-            self._session, reuse=reuse, nv12_session=self._nv12_session, on_event=on_event
+            self._session,
+            reuse=reuse,
+            on_tiles=tile_reporter(bundle, on_tiles),
+            nv12_session=self._nv12_session,
+            on_event=on_event,
         )
         self.tiles = self.reused_tiles = 0
         self.obstacle = ""
@@ -98,14 +117,27 @@ class GstUpscaler:
         return self._frame_upscaler.name
 
     def upscale(
-        self, source: memoryview, source_layout: BufferLayout, target: memoryview, target_layout: BufferLayout
+        self,
+        source: memoryview,
+        source_layout: BufferLayout,
+        target: memoryview,
+        target_layout: BufferLayout,
+        pts_ns: int | None = None,
     ) -> None:
         """Upscales the frame in `source` and writes it to `target`, in the same format and colour.
+
+        Args:
+            source: The samples of the frame.
+            source_layout: Where its planes are in `source`.
+            target: Memory for the upscaled frame.
+            target_layout: Where its planes are in `target`.
+            pts_ns: The timestamp of the frame, by which kept results are refreshed; None for the time now.
 
         Raises:
             EngineError, FrameError: The frame cannot be upscaled.
         """
-        frame = VideoFrame(source_layout.planes(source), source_layout.format, source_layout.colour)
+        planes = source_layout.planes(source)
+        frame = VideoFrame(planes, source_layout.format, source_layout.colour, pts_ns, _NANOSECOND)
         upscaled = _upscaled(frame, self._frame_upscaler)
         if upscaled.reuse is not None:
             self.tiles += upscaled.reuse.tiles

@@ -42,6 +42,10 @@ class TransformCallbacks(Protocol):
         """Called with what a person should know about how frames are processed; posts it on the bus as a warning."""
         ...
 
+    def on_tiles(self, text: str) -> None:
+        """Called with the tiles that frames are cut into; posts it on the bus as information."""
+        ...
+
     def fail(self, error: Exception) -> None:
         """Posts the error on the bus, which ends the pipeline."""
         ...
@@ -93,7 +97,9 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
             from sr_edge.gstreamer.network import GstUpscaler
 
             self._rate, self._frames = self._callbacks.own_rate(), 0
-            self._network = GstUpscaler(self._callbacks.network_settings(), self._callbacks.on_event)
+            self._network = GstUpscaler(
+                self._callbacks.network_settings(), self._callbacks.on_event, self._callbacks.on_tiles
+            )
             self._scale = self._network.scale
             self._callbacks.on_engine(str(self._network.engine))
         except KeyboardInterrupt:
@@ -169,6 +175,7 @@ class UpscalingTransform(GstBase.BaseTransform):  # type: ignore[misc]  # the bi
                 layout_of_buffer(source, source_layout),
                 out_map.data,
                 layout_of_buffer(out, out_layout),
+                None if source.pts == Gst.CLOCK_TIME_NONE else source.pts,
             )
 
     def _place(self, out: Gst.Buffer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sr_edge.bundle import Bundle
-from sr_edge.spec import ModelCard
+from sr_edge.spec import FrameFormat, ModelCard, TileSpec
 from sr_edge.upscaler.tile_choice import TileChoice
 
 WORTHWHILE = 0.9
@@ -21,15 +21,22 @@ def tiles_line(choice: TileChoice, bundle: Bundle, suggests_frame: bool = True) 
         suggests_frame: Whether to add what `sr-edge deploy --frame` would gain, where no tile fits.
     """
     line = str(choice) if choice.others else ""
-    share = fitted_share(choice, bundle.manifest.card)
+    card, plan, is_nv12 = bundle.manifest.card, choice.plan, choice.io is FrameFormat.NV12
+    share = fitted_share(choice, card)
     is_deployed = bool(bundle.manifest.golden)
     if not suggests_frame or not is_deployed or share > WORTHWHILE:
         return line
-    frame = f"{choice.plan.width}x{choice.plan.height}"
-    return (
-        f"{line or choice}; no tile of {bundle.path.name} fits these frames: one of `sr-edge deploy --frame {frame}` "
-        f"has {share:.2f} of the pixels, so a frame would take an estimated {share:.2f} of the time or less"
+    if is_nv12 and any(tile.height >= plan.height and tile.width >= plan.width for tile in bundle.manifest.tiles):
+        return line  # the bundle has a tile that fits, without an NV12 graph
+    advice = (
+        f"{line or choice}; no tile of {bundle.path.name} fits these frames: one of `sr-edge deploy --frame "
+        f"{plan.width}x{plan.height}` has {share:.2f} of the pixels, so a frame would take an estimated {share:.2f} of "
+        "the time or less"
     )
+    if not is_nv12:
+        return advice
+    fitting = _fitting_tile(choice, card)
+    return f"{advice} without nv12; only the main tile has an NV12 graph, and `--tile {fitting}` makes that tile fit"
 
 
 def fitted_share(choice: TileChoice, card: ModelCard) -> float:
@@ -44,9 +51,14 @@ def fitted_share(choice: TileChoice, card: ModelCard) -> float:
     """
     if card.square_tiles:
         return float("inf")
+    fitting = _fitting_tile(choice, card)
+    return fitting.height * fitting.width / choice.chosen.pixels
+
+
+def _fitting_tile(choice: TileChoice, card: ModelCard) -> TileSpec:
+    """The smallest tile of a network that covers the whole frame."""
     edges = (max(edge, card.minimum_px) for edge in (choice.plan.height, choice.plan.width))
-    height, width = (-(-edge // card.multiple_px) * card.multiple_px for edge in edges)
-    return height * width / choice.chosen.pixels
+    return TileSpec(*(-(-edge // card.multiple_px) * card.multiple_px for edge in edges))
 
 
 def tile_reporter(

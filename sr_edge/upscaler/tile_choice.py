@@ -10,7 +10,7 @@ from functools import lru_cache
 from sr_edge.bundle import TileTime
 from sr_edge.errors import TileError
 from sr_edge.runtimes.session import SessionSpec
-from sr_edge.spec import TileSpec
+from sr_edge.spec import FrameFormat, TileSpec
 from sr_edge.tiling import TilePlan, plan_tiles
 
 EQUAL_TIME_RATIO = 1.1
@@ -47,10 +47,12 @@ class TileChoice:
     Attributes:
         chosen: The tiles of least time or, where times are equal or were not measured, of the fewest pixels.
         others: The other sizes, the best one first.
+        io: The format of the frames that are cut.
     """
 
     chosen: TileOption
     others: tuple[TileOption, ...] = ()
+    io: FrameFormat = FrameFormat.FLOAT_NCHW
 
     @property
     def plan(self) -> TilePlan:
@@ -81,12 +83,17 @@ def choose_tiles(spec: SessionSpec, height: int, width: int, overlap_px: int) ->
     Raises:
         TileError: The frame is empty, or the overlap fits none of the tiles.
     """
-    return _chosen(spec.tiles or (spec.tile,), spec.tile_times, height, width, overlap_px)
+    return _chosen(spec.tiles or (spec.tile,), spec.tile_times, height, width, overlap_px, spec.io)
 
 
 @lru_cache(maxsize=64)
 def _chosen(
-    tiles: tuple[TileSpec, ...], tile_times: tuple[TileTime, ...], height: int, width: int, overlap_px: int
+    tiles: tuple[TileSpec, ...],
+    tile_times: tuple[TileTime, ...],
+    height: int,
+    width: int,
+    overlap_px: int,
+    io: FrameFormat,
 ) -> TileChoice:
     times = {each.tile: each.latency_ms for each in tile_times}
     is_measured = all(tile in times for tile in tiles)
@@ -105,7 +112,7 @@ def _chosen(
     best, *others = sorted(
         options, key=lambda option: (option.pixels if _cost(option) <= equal else math.inf, _cost(option))
     )
-    return TileChoice(best, tuple(others))
+    return TileChoice(best, tuple(others), io)
 
 
 def _option(tile: TileSpec, times: Mapping[TileSpec, float], height: int, width: int, overlap_px: int) -> TileOption:

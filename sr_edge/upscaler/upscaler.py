@@ -122,14 +122,14 @@ class Upscaler:
     def with_session(self, session: Session) -> Upscaler:
         """An upscaler of another session of the same network, with the same options, controls and kept tiles.
 
-        Both upscalers share the memory of `ReuseOptions`. The new one never calls `on_tiles`, nor closes the session.
+        Both upscalers share the memory of `ReuseOptions`. The new one does not close the session.
 
         Raises:
             UsageError: The session takes NV12 frames, and reuse has a bound in decibels.
         """
         require_bound_for(self._reuse_options, session.spec.io)
         other = copy(self)
-        other._session, other._tiled = session, replace(self._tiled, session=session, on_tiles=None)
+        other._session, other._tiled = session, replace(self._tiled, session=session)
         other._resources = ExitStack()
         return other
 

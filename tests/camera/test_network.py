@@ -166,6 +166,34 @@ def test_udp_frames_are_those_that_were_sent() -> None:
     assert frames[0].pts == 0
 
 
+def test_a_recording_of_mpeg_ts_over_udp_says_when_its_frames_arrived(tmp_path: Path) -> None:
+    """MPEG-TS has no clock of the day: the start is that of this machine, and the distances are those of the sender."""
+    url, out = f"udp://127.0.0.1:{free_port()}", tmp_path / "out.mkv"
+    with camera(url):
+        before = datetime.now(timezone.utc)
+        source = open_source(url)
+        opened = datetime.now(timezone.utc)
+        sink = open_sink(str(out), source, SinkOptions(has_timecode=True))
+        frames: list[VideoFrame] = []
+        for frame in source.frames():
+            sink.write(frame)
+            frames.append(frame)
+            if len(frames) == 20:
+                source.close()
+        after = datetime.now(timezone.utc)
+        sink.close()
+    assert frames[0].captured_utc_ns == 0, "the sender gives no time"
+    with av.open(out) as container:
+        created = datetime.fromisoformat(container.metadata["creation_time"].replace("Z", "+00:00"))
+        tags = {name.lower() for name in container.streams.video[0].metadata}
+        times = [frame.time for frame in container.decode(video=0)]
+    assert opened <= created <= after and "timecode" in tags
+    assert len(times) == 20
+    assert all(abs(later - earlier - 0.02) < 0.0015 for earlier, later in pairwise(times)), "Matroska has milliseconds"
+    late = created + timedelta(seconds=times[-1]) - after
+    assert times[0] == 0 and late <= opened - before + timedelta(seconds=0.02), "later by the time of opening at most"
+
+
 LISTENER = """
 import sys, av
 with av.open(sys.argv[1], options={"rtsp_flags": "listen", "listen_timeout": "20"}) as container:

@@ -281,6 +281,8 @@ BAD: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("CLIP", "out.mp4", "--codec", "mpeg4", "--encode", "crf=18"), ("mpeg4", "crf")),
     (("CLIP", "out.mp4", "--codec", "h266"), ("encoder h266", "libx264", "libx265")),
     (("CLIP", "out.mp4", "--encode", "crff=20"), ("libx264", "crff")),
+    (("CLIP", "out.mp4", "--encode", "crf=999"), ("libx264", "crf=999", "from 0 to 51")),
+    (("CLIP", "out.mp4", "--encode", "preset=nonsense"), ("libx264", "nonsense")),
     (("CLIP", "rtsp://127.0.0.1:1/x"), ("rtsp://127.0.0.1:1/x: Connection refused",)),
     (("lavfi:testsrc2=size=64x48,format=rgb4", "null"), ("pixel format rgb4", "yuv420p")),
 ]
@@ -316,6 +318,52 @@ def test_bad_input(
         assert said.out == "", "no summary of a stream that did nothing"
     assert "hunter2" not in lines[0]
     assert len(read_clip(clip)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (("stream", "MODEL", "CLIP", "out.mp4", "--codec", "h266"), "h266"),
+        (("stream", "MODEL", "CLIP", "out.mp4", "--encode", "crf=999"), "crf=999"),
+        (("stream", "MODEL", "CLIP", "out.mp4", "--encode", "preset=nonsense"), "nonsense"),
+        (("stream", "MODEL", "CLIP", "out.txt"), "out.txt"),
+        (("stream", "MODEL", "CLIP", "nfs://host/x"), "nfs://"),
+        (("stream", "MODEL", "CLIP", "absent/out.mp4"), "absent"),
+        (("stream", "MODEL", "test:64x48@30", "null", "--rate", "10"), "--rate 10"),
+        (("stream", "MODEL", "test:64x48@30", "out.ts", "--timecode"), "--timecode"),
+        (("stream", "MODEL", "CLIP", "null", "--decoder", "h264_nosuch"), "h264_nosuch"),
+        (("stream", "MODEL", "absent.mp4", "null"), "absent.mp4"),
+        (("stream", "MODEL", "nfs://host/x", "null"), "nfs://"),
+        (("preview", "MODEL", "CLIP", "--port", "0", "--decoder", "h264_nosuch"), "h264_nosuch"),
+        (("preview", "MODEL", "absent.mp4", "--port", "0"), "absent.mp4"),
+        (("preview", "MODEL", "test:64x48@30", "--port", "0", "--rate", "10"), "--rate 10"),
+        (("preview", "MODEL", "CLIP", "--port", "0", "--rate", "0"), "'0'"),
+        (("upscale", "MODEL", "CLIP", "out.mp4", "--decoder", "h264_nosuch"), "h264_nosuch"),
+        (("upscale", "MODEL", "CLIP", "out.mp4", "--codec", "h266"), "h266"),
+        (("upscale", "MODEL", "CLIP", "out.mp4", "--codec", "h264", "--encode", "crf=999"), "crf=999"),
+        (("upscale", "MODEL", "CLIP", "out.mp4", "--codec", "libx264", "--crf", "999"), "crf=999"),
+        (("upscale", "MODEL", "CLIP", "out.mp4", "--codec", "h265", "--encode", "preset=nonsense"), "nonsense"),
+        (("upscale", "MODEL", "CLIP", "out.avi"), "out.avi"),
+        (("upscale", "MODEL", "absent.mp4", "out.mp4"), "absent.mp4"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_wrong_without_a_model_is_refused_before_it_is_read(
+    sr_edge: SrEdge,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    value: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"no model")
+    places = {"MODEL": model, "CLIP": clip}
+    done = sr_edge(*(places.get(argument, argument) for argument in arguments))
+    assert done.code in (1, 2)
+    assert value in done.error and "model.onnx" not in done.error, done.error
+    assert list(tmp_path.iterdir()) == [model]
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,44 @@ def test_what_has_no_effect_or_is_invalid_is_refused_before_any_work(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "convnet-tiny", "--scale", "2", "--output", "OUT/a.txt"),
+        ("calibrate", "BUNDLE", "--images", "PICTURES", "--output", "OUT/a.png"),
+        ("calibrate", "BUNDLE", "--images", "PICTURES", "--output", "OUT/a.onnx", "--cache", "OUT/a.txt"),
+        ("deploy", "convnet-tiny", "--scale", "2", "--output", "OUT/a.txt"),
+        ("deploy", "convnet-tiny", "--scale", "2", "--output", "OUT/a.onnx"),
+        ("compile", "BUNDLE", "--output", "OUT/a.onnx"),
+        ("train", "convnet-tiny", "--scale", "2", "--data", "PICTURES", "--val", "PICTURES", "--output", "OUT/a.pth"),
+        ("export-triton", "BUNDLE", "OUT/a.onnx"),
+        ("export-trtexec", "BUNDLE", "--output", "OUT/a.txt"),
+        ("upscale", "BUNDLE", "PICTURES", "OUT/a.png"),
+        ("bench", "BUNDLE", "--csv", "OUT/a.png"),
+        ("compare", "BUNDLE", "BUNDLE", "--picture", "OUT/a.txt"),
+        ("stream", "BUNDLE", "test:64x48@30", "null", "--stats-json", "OUT/a.mp4"),
+        ("stream", "BUNDLE", "test:64x48@30", "OUT/a.json"),
+        ("evaluate", "BUNDLE", "--hr", "PICTURES", "--save-config", "OUT/a.png"),
+        ("gst-install", "--folder", "OUT/a.zip"),
+    ],
+    ids=" ".join,
+)
+def test_an_output_with_the_suffix_of_another_kind_of_file_is_refused_before_any_work(
+    sr_edge: SrEdge, places: Callable[[tuple[str, ...]], list[str]], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    outcome = sr_edge(*places(words))
+    assert outcome.code == 2, outcome
+    assert "/a." in outcome.error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_suffix_of_no_kind_of_file_may_be_part_of_the_name_of_a_bundle(
+    sr_edge: SrEdge, places: Callable[[tuple[str, ...]], list[str]], tmp_path: Path
+) -> None:
+    words = ("deploy", "missing.pth", "--images", "PICTURES", "--output", "OUT/net.v2")
+    assert "missing.pth" in sr_edge(*places(words)).error
+
+
 def test_a_bundle_may_be_replaced_and_a_web_application_is_no_bundle(
     sr_edge: SrEdge, places: Callable[[tuple[str, ...]], list[str]], tmp_path: Path
 ) -> None:

@@ -32,10 +32,12 @@ from sr_edge.models.architectures.swinir import SwinIR
 from sr_edge.models.layers.swin import SwinConfig, Upsampler
 from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.engine.tile_session import TileSession
-from sr_edge.spec import FrameFormat, ModelCard, PassChoice, Precision, TileSpec
+from sr_edge.spec import ActivationType, FrameFormat, ModelCard, PassChoice, Precision, TileSpec
 from sr_edge.upscaler import Upscaler
 from sr_edge.upscaler.tile_choice import TileChoice
 from tests.expected_errors import raises
+from tests.runtimes.here import require_compiler
+from tests.runtimes.tensorrt.builds import built
 
 MAIN, FITTED = TileSpec(24, 24), TileSpec(36, 52)
 FP32, INT8 = Precision.FP32, Precision.INT8
@@ -116,6 +118,24 @@ def test_the_precisions_of_both_tiles_reproduce_golden_frames_of_their_size(bund
     passed = [test for test in tests if test.passed]
     assert {test.variant.precision for test in passed} == {FP32, INT8}
     assert all(any(str(FITTED) in result.name for result in test.results) for test in passed)
+
+
+def test_the_graphs_of_both_tiles_build_with_tensorrt_rtx(bundle: Bundle) -> None:
+    """In each precision, with as many layers for one tile as for the other."""
+    library = require_compiler()
+    for precision, activation_type in ((FP32, None), (INT8, ActivationType.INT8)):
+        counts = []
+        for tile in bundle.manifest.tiles:
+            (artifact,) = (
+                each
+                for each in bundle.manifest.artifacts_of(tile)
+                if (each.precision, each.activation_type, each.io)
+                == (precision, activation_type, FrameFormat.FLOAT_NCHW)
+                and each.float_precision is FP32
+                and each.file.endswith(".onnx")
+            )
+            counts.append(built(library, bundle.folder / artifact.file, precision).types.counts)
+        assert counts[0] == counts[1] and counts[0][precision] > 0
 
 
 def test_a_damaged_graph_of_a_further_tile_fails_the_self_test(report: DeployReport, tmp_path: Path) -> None:

@@ -58,15 +58,20 @@ def recorded_pts(pipeline: Any, name: str, pad: str) -> list[int]:
     return pts
 
 
-def end_of(pipeline: Any) -> tuple[str, list[str]]:
-    """Waits for the end of a running pipeline, and returns the error that ended it or "", and all warnings."""
+def end_of(pipeline: Any) -> tuple[str, list[str], list[str]]:
+    """Waits for the end of a running pipeline; the error that ended it or "", all warnings, and all information."""
     kinds = Gst.MessageType
     warnings: list[str] = []
-    while message := pipeline.get_bus().timed_pop_filtered(TIMEOUT_NS, kinds.EOS | kinds.ERROR | kinds.WARNING):
+    infos: list[str] = []
+    wanted = kinds.EOS | kinds.ERROR | kinds.WARNING | kinds.INFO
+    while message := pipeline.get_bus().timed_pop_filtered(TIMEOUT_NS, wanted):
         if message.type == kinds.WARNING:
             warnings.append(message.parse_warning()[0].message)
             continue
-        return message.parse_error()[0].message if message.type == kinds.ERROR else "", warnings
+        if message.type == kinds.INFO:
+            infos.append(message.parse_info()[0].message)
+            continue
+        return message.parse_error()[0].message if message.type == kinds.ERROR else "", warnings, infos
     raise SystemExit("the pipeline neither ended nor failed")
 
 
@@ -81,16 +86,16 @@ def run(description: str) -> dict[str, object]:
     """Runs a pipeline to its end.
 
     Returns:
-        The error that ended it or "", the warnings, the latency at the end in ns, the read-only properties of the
-        element named sredge0, the caps and the pts in ns at the elements named begin (its src pad) and end (its sink
-        pad), and the observations of SlowSink.
+        The error that ended it or "", the warnings, the information, the latency at the end in ns, the read-only
+        properties of the element named sredge0, the caps and the pts in ns at the elements named begin (its src pad)
+        and end (its sink pad), and the observations of SlowSink.
     """
     pipeline = Gst.parse_launch(description)
     slow_sink = SlowSink(pipeline)
     ends = (("begin", "src"), ("end", "sink"))
     pts = {pad: recorded_pts(pipeline, name, pad) for name, pad in ends}
     pipeline.set_state(Gst.State.PLAYING)
-    error, warnings = end_of(pipeline)
+    error, warnings, infos = end_of(pipeline)
     latency = Gst.Query.new_latency()
     pipeline.query(latency)
     element = pipeline.get_by_name("sredge0")
@@ -100,6 +105,7 @@ def run(description: str) -> dict[str, object]:
     return {
         "error": error,
         "warnings": warnings,
+        "infos": infos,
         "latency_ns": latency.parse_latency()[1],
         **properties,
         "caps": caps,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sr_edge.bundle.plain import to_plain
 from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, Plane, VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
 from sr_edge.camera.sources.gst.planes import PIXEL_FORMATS, BufferLayout
 from sr_edge.model_sources import open_frame_session
 from sr_edge.runtimes import Session
+from tests.bundle.bundles import edit_manifest
 from tests.channel_networks import SCALES, deployed
 from tests.gstreamer.installed_element import GStreamer, require_gstreamer
+from tests.upscaler.test_reuse_bound import TABLE
 
 pytestmark = pytest.mark.services
 
@@ -97,6 +101,13 @@ def read_pipeline(path: Path, name: str, video: RawVideo) -> str:
 def upscaled_without_gstreamer(frame: VideoFrame, session: Session) -> VideoFrame:
     upscaler = NetworkFrameUpscaler(session)
     return upscaler.finish(upscaler.infer(upscaler.prepare(frame)), frame)
+
+
+def with_reuse_table(bundle: Path, copy: Path) -> Path:
+    """A copy of a bundle that gives bounds of reuse."""
+    shutil.copytree(bundle, copy)
+    edit_manifest(copy, lambda manifest: manifest["card"].update(reuse_table=to_plain(TABLE)))
+    return copy
 
 
 def test_importing_the_element_loads_no_heavy_library(gstreamer: GStreamer) -> None:
@@ -277,11 +288,47 @@ def test_reuse_of_tiles_changes_no_sample(gstreamer: GStreamer, sredge: str, tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "value"), [("reuse=often", "'often'"), ("reuse=900", "900 dB"), ("reuse-memory=lots", "'lots'")]
+    ("options", "value"),
+    [
+        ("reuse=often", "'often'"),
+        ("reuse=900", "900 dB"),
+        ("reuse-memory=lots", "'lots'"),
+        ("reuse-refresh=0", "0.001"),
+    ],
 )
 def test_wrong_values_for_reuse_are_refused(gstreamer: GStreamer, sredge: str, options: str, value: str) -> None:
     outcome = gstreamer.run_application("videotestsrc !", SMALL, "!", sredge, options, "! fakesink")
     assert value in outcome["error"]
+
+
+@pytest.mark.parametrize("nv12", ["", "nv12=true"])
+def test_the_tiles_and_what_others_would_gain_are_told_once(gstreamer: GStreamer, sredge: str, nv12: str) -> None:
+    caps = "video/x-raw,format=NV12,width=64,height=48,framerate=30/1,colorimetry=bt709"
+    pipeline = (f"videotestsrc num-buffers=3 ! {caps} !", sredge, nv12, "! fakesink")
+    outcome = gstreamer.run_application(*pipeline)
+    (text,) = outcome["infos"]
+    assert "tile 32x40: 4 per frame of 64x48" in text and "`sr-edge deploy --frame 64x48`" in text
+    assert ("--tile 48x64" in text) is bool(nv12)
+    assert outcome["warnings"] == []
+    assert gstreamer.launch(*pipeline).output.count(text) == 1
+
+
+def test_kept_results_are_refreshed_by_the_time_of_the_video(
+    gstreamer: GStreamer, bundle: Path, tmp_path: Path
+) -> None:
+    """One frame a second, each with a change that is too small to count."""
+    small, source = raw_video("RGB", 64, 48), tmp_path / "in.raw"
+    first = small.noise(1, seed=2)
+    source.write_bytes(b"".join(bytes([first[0] ^ number]) + first[1:] for number in range(8)))
+    pipeline = read_pipeline(source, "RGB", small).replace("framerate=30/1", "framerate=1/1")
+    element = f"sredge name=sredge0 model={with_reuse_table(bundle, tmp_path / 'x.sredge')} runtime=onnxruntime"
+    reused = {}
+    for seconds in (2, 1000):
+        options = f"reuse=0.06 reuse-refresh={seconds} ! fakesink"
+        outcome = gstreamer.run_application(pipeline, "!", element, options)
+        assert outcome["error"] == ""
+        reused[seconds] = outcome["reused-tiles"]
+    assert reused[2] < reused[1000] == outcome["tiles"] * 7 // 8
 
 
 def test_latest_upscales_the_last_frame(gstreamer: GStreamer, sredge: str) -> None:

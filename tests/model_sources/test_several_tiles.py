@@ -13,6 +13,7 @@ from sr_edge.bundle import Bundle, Manifest, RecommendedEngine, TileTime, open_b
 from sr_edge.errors import BundleError, TileError
 from sr_edge.model_sources import EngineChoice, choose_engine, tile_reporter
 from sr_edge.model_sources.tile_lines import fitted_share, tiles_line
+from sr_edge.nv12.colour import Nv12Colour
 from sr_edge.runtimes.measure.recommendations import store_recommendations
 from sr_edge.runtimes.registry import tiles_for
 from sr_edge.runtimes.session import SessionSpec
@@ -103,6 +104,18 @@ def test_what_bench_measured_later_decides(tmp_path: Path) -> None:
             assert [each.latency_ms for each in choose_engine(bundle, choice).tile_times] == [3.0, 8.0]
 
 
+@pytest.mark.parametrize("damaged", ["-1", "0", "NaN", "Infinity", "1e999", "null", "[3.0]"])
+def test_damaged_times_of_tiles_in_the_cache_break_nothing(tmp_path: Path, damaged: str) -> None:
+    with bundle_of(tmp_path) as bundle:
+        file = store_recommendations(bundle.manifest, [engine(NEWER, 3.0, 8.0)])
+        assert choose_engine(bundle).tile_times != ()
+        text = file.read_text()
+        assert text.count("8.0") == 1
+        file.write_text(text.replace("8.0", damaged))
+        chosen = choose_engine(bundle)
+        assert chosen.tile_times == () and "cache" in chosen.reason and "\n" not in chosen.reason
+
+
 def test_times_of_another_machine_do_not_decide(tmp_path: Path) -> None:
     elsewhere = replace(engine(OLDER, 2.0, 9.0), fingerprint=replace(ONLY.fingerprint, hardware="another CPU"))
     with bundle_of(tmp_path, elsewhere) as bundle:
@@ -134,6 +147,16 @@ def test_the_user_is_told_what_a_tile_that_fits_would_gain(tmp_path: Path) -> No
         assert f"{fitted_share(choice, bundle.manifest.card):.2f} of the pixels" in line
         assert without == ""
         assert tiles_line(choice_of(16, 24, MAIN), bundle) == "", "nothing to gain"
+
+
+def test_nv12_frames_are_told_what_makes_the_tile_of_their_graph_fit(tmp_path: Path) -> None:
+    """`--frame` makes no NV12 graph: the frames would be converted before the graph, or the main tile has to fit."""
+    choice = choose_tiles(replace(SPEC, io=FrameFormat.NV12, nv12_colour=Nv12Colour.BT709_LIMITED), 100, 64, 4)
+    with bundle_of(tmp_path) as bundle:
+        line = tiles_line(choice, bundle)
+        assert "--frame 64x100" in line and "without nv12" in line and "--tile 100x64" in line and "\n" not in line
+        fitting = choose_tiles(replace(SPEC, io=FrameFormat.NV12, nv12_colour=Nv12Colour.BT709_LIMITED), 40, 60, 4)
+        assert tiles_line(fitting, bundle) == "", "the bundle has a tile that fits"
 
 
 def test_the_estimate_respects_what_the_network_needs() -> None:

@@ -3,70 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 
+from sr_edge.camera.file.containers import (
+    CONTAINERS,
+    ENCODERS,
+    Encoder,
+    codec_options,
+    container_of,
+    names_of,
+    require_crf,
+)
 from sr_edge.camera.file.probe import VideoProbe
 from sr_edge.camera.file.settings import VideoCodec, VideoSettings
-from sr_edge.camera.media.codecs import CodecKind, supported_codecs, video_codec
 from sr_edge.camera.media.conversion import YUV_COLOUR
-from sr_edge.camera.media.encoder_settings import encodable_format, encoder_time_base, rate_control, require_opens
+from sr_edge.camera.media.encoder_settings import (
+    encodable_format,
+    encoder_time_base,
+    rate_control,
+    require_opens,
+)
 from sr_edge.camera.media.frame import Chroma, Colour, PixelFormat
 from sr_edge.camera.media.orientation import Matrix
-from sr_edge.errors import StreamError, UsageError
+from sr_edge.errors import UsageError
 
 MAX_THREADS = 16
 _PYAV_WITH_DISPLAY_MATRIX = "av>=17.1"
 
-
-@dataclass(frozen=True)
-class _Encoder:
-    """An encoder of FFmpeg.
-
-    Attributes:
-        name: FFmpeg's name of the encoder.
-        default_crf: A constant rate factor at which losses are hard to see.
-        max_crf: The largest constant rate factor that the encoder accepts.
-        max_dimension_px: The largest width and height.
-        allows_odd_dimensions: Whether width and height may be odd where the chroma is subsampled.
-        options: Options that are passed to the encoder.
-    """
-
-    name: str
-    default_crf: int
-    max_crf: int
-    max_dimension_px: int
-    allows_odd_dimensions: bool = False
-    options: Mapping[str, str] = field(default_factory=dict)
-
-
-_ENCODERS = {
-    VideoCodec.H264: _Encoder("libx264", 18, 51, 16_384),
-    VideoCodec.H265: _Encoder("libx265", 20, 51, 16_384),
-    VideoCodec.VP9: _Encoder(
-        "libvpx-vp9", 24, 63, 65_535, True, {"b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "3"}
-    ),
-    VideoCodec.AV1: _Encoder("libsvtav1", 25, 63, 16_384, options={"preset": "7"}),
-}
-
-_CONTAINERS: Mapping[str, tuple[str, tuple[VideoCodec, ...]]] = {
-    ".mp4": ("mp4", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
-    ".m4v": ("mp4", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
-    ".mov": ("mov", (VideoCodec.H264, VideoCodec.H265)),
-    ".mkv": ("matroska", (VideoCodec.H264, VideoCodec.H265, VideoCodec.VP9, VideoCodec.AV1)),
-    ".webm": ("webm", (VideoCodec.VP9, VideoCodec.AV1)),
-}
-"""FFmpeg's container format for a file suffix, and the codecs that it can contain, in the order of preference."""
-
-SUFFIXES = tuple(_CONTAINERS)
-SEGMENT_CONTAINER = "mp4"
-"""FFmpeg's name of the container format of the segments."""
-_COMMON_CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4")
 
 _X264_FRAME_PACKING = {"left_right": 3, "top_bottom": 4}
 """x264's numbers of the arrangements of two views, by Matroska's names."""
@@ -119,23 +87,6 @@ class VideoFileEncoding:
         return "hvc1" if is_hevc and self.container in ("mp4", "mov") else None
 
 
-def container_of(target: Path) -> str:
-    """FFmpeg's name of the container format that a file suffix selects.
-
-    Raises:
-        UsageError: The suffix is unknown.
-    """
-    container = _CONTAINERS.get(target.suffix.lower())
-    if container is None:
-        raise UsageError(
-            f"{target} does not have the suffix of a video file",
-            found=target.suffix,
-            wanted=SUFFIXES,
-            remedy=f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
-        )
-    return container[0]
-
-
 def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: VideoSettings) -> VideoFileEncoding:
     """Chooses the encoding of a video upscaled by `scale`; bit depth, chroma, colour and time base are kept.
 
@@ -151,14 +102,6 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
         StreamError: An encoder that was chosen by name does not open, or lacks an option.
     """
     container = container_of(target)
-    if settings.crf is not None and "crf" in settings.encoder_options:
-        raise UsageError(
-            f"the constant rate factor is given twice, as --crf {settings.crf} and as --encode "
-            f"crf={settings.encoder_options['crf']}",
-            found=(settings.crf, settings.encoder_options["crf"]),
-            wanted="one of them",
-            remedy="leave one of them out",
-        )
     if probe.display_matrix is not None and not can_write_rotation():
         raise UsageError(
             f"the metadata of {probe.path} rotates or mirrors its frames, which PyAV {av.__version__} cannot write",
@@ -172,15 +115,9 @@ def choose_encoding(probe: VideoProbe, target: Path, scale: int, settings: Video
         return _named_encoding(probe, target, (width, height), settings, requested)
     pixel_format = settings.pixel_format or _default_format(probe.format, width, height)
     codec = _codec_for(target, pixel_format, requested, is_format_chosen=settings.pixel_format is not None)
-    encoder = _ENCODERS[codec]
+    encoder = ENCODERS[codec]
     crf = encoder.default_crf if settings.crf is None else settings.crf
-    if not 0 <= crf <= encoder.max_crf:
-        raise UsageError(
-            f"--crf {crf} is outside the quality range of {codec}",
-            found=crf,
-            wanted=range(encoder.max_crf + 1),
-            remedy=f"give a number from 0 (best) to {encoder.max_crf}",
-        )
+    require_crf(crf, codec, encoder)
     _require_size(target, codec, encoder, pixel_format, width, height)
     options = {**encoder.options, **_library_options(codec, probe), "crf": str(crf), **settings.encoder_options}
     if settings.encoder_options:
@@ -218,16 +155,6 @@ def _named_encoding(
     probe: VideoProbe, target: Path, size: tuple[int, int], settings: VideoSettings, name: str
 ) -> VideoFileEncoding:
     """The encoding by an encoder that the user chose by FFmpeg's name. It is tried first, and nothing replaces it."""
-    try:
-        encoder = video_codec(name, CodecKind.ENCODER, str(target))
-    except StreamError as error:
-        raise UsageError(
-            f"{name!r} is neither one of the codecs {', '.join(VideoCodec)} nor a video encoder of this FFmpeg",
-            found=name,
-            wanted=_values(VideoCodec),
-            remedy=error.remedy,
-        ) from None
-    _require_storable(target, encoder)
     if encoder_time_base(name, probe.time_base) != probe.time_base:
         raise UsageError(
             f"the encoder {name} cannot keep the timestamps of {probe.path}, which are in units of {probe.time_base} s",
@@ -242,20 +169,6 @@ def _named_encoding(
     colour = YUV_COLOUR if probe.format.is_rgb else probe.colour
     require_opens(name, pixel_format, size, options, str(target), colour.range)
     return _encoding(probe, container_of(target), size, name, options, pixel_format)
-
-
-def _require_storable(target: Path, encoder: Any) -> None:
-    """Raises UsageError if the file or its segments cannot store what an encoder, an object of PyAV, encodes."""
-    codec = encoder.canonical_name
-    for container, files in ((container_of(target), f"{target.suffix} files"), (SEGMENT_CONTAINER, "MP4 segments")):
-        storable = supported_codecs(container)
-        if codec not in storable:
-            raise UsageError(
-                f"the {codec} video of the encoder {encoder.name} cannot be written to {files}",
-                found=codec,
-                wanted=tuple(name for name in _COMMON_CODECS if name in storable),
-                remedy=f"choose an encoder of {', '.join(name for name in _COMMON_CODECS if name in storable)}",
-            )
 
 
 def _default_format(source: PixelFormat, width: int, height: int) -> PixelFormat:
@@ -286,14 +199,7 @@ def can_write_rotation() -> bool:
 def _codec_for(
     target: Path, pixel_format: PixelFormat, requested: VideoCodec | None, is_format_chosen: bool
 ) -> VideoCodec:
-    _, supported = _CONTAINERS[target.suffix.lower()]
-    if requested is not None and requested not in supported:
-        raise UsageError(
-            f"{requested} video cannot be written to {target.suffix} files",
-            found=requested.value,
-            wanted=_values(supported),
-            remedy=f"choose {_codec_options(supported)}, or write a .mkv file",
-        )
+    _, supported = CONTAINERS[target.suffix.lower()]
     capable = [
         codec for codec in _by_preference(supported, pixel_format) if pixel_format.value in _pixel_formats_of(codec)
     ]
@@ -310,8 +216,8 @@ def _codec_for(
         raise UsageError(
             f"{requested} cannot encode {pixel_format} pixels with this build of FFmpeg",
             found=requested.value,
-            wanted=_values(capable),
-            remedy=f"choose {_codec_options(capable)}",
+            wanted=names_of(capable),
+            remedy=f"choose {codec_options(capable)}",
         )
     return requested or capable[0]
 
@@ -322,19 +228,11 @@ def _require_encodable(target: Path, pixel_format: PixelFormat, codecs: tuple[Vi
     encodable = [choice.value for choice in PixelFormat if choice.value in names]
     if pixel_format.value not in encodable:
         raise UsageError(
-            f"{' and '.join(_values(codecs))} in {target.suffix} files cannot encode {pixel_format} pixels",
+            f"{' and '.join(names_of(codecs))} in {target.suffix} files cannot encode {pixel_format} pixels",
             found=pixel_format.value,
             wanted=encodable,
             remedy=f"choose --pixel-format {', '.join(encodable[:-1])} or {encodable[-1]}",
         )
-
-
-def _values(codecs: Iterable[VideoCodec]) -> tuple[str, ...]:
-    return tuple(codec.value for codec in codecs)
-
-
-def _codec_options(codecs: Iterable[VideoCodec]) -> str:
-    return f"--codec {' or '.join(_values(codecs))}"
 
 
 def _by_preference(supported: tuple[VideoCodec, ...], pixel_format: PixelFormat) -> list[VideoCodec]:
@@ -344,13 +242,13 @@ def _by_preference(supported: tuple[VideoCodec, ...], pixel_format: PixelFormat)
 
 def _pixel_formats_of(codec: VideoCodec) -> set[str]:
     try:
-        return {video_format.name for video_format in av.Codec(_ENCODERS[codec].name, "w").video_formats or ()}
+        return {video_format.name for video_format in av.Codec(ENCODERS[codec].name, "w").video_formats or ()}
     except av.codec.codec.UnknownCodecError:
         return set()
 
 
 def _require_size(
-    target: Path, codec: VideoCodec, encoder: _Encoder, pixel_format: PixelFormat, width: int, height: int
+    target: Path, codec: VideoCodec, encoder: Encoder, pixel_format: PixelFormat, width: int, height: int
 ) -> None:
     size = f"{width}x{height}"
     if max(width, height) > encoder.max_dimension_px:

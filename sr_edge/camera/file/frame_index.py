@@ -99,6 +99,8 @@ def index_frames(probe: VideoProbe, *, is_deinterlaced: bool = False) -> FrameIn
     name = str(probe.path)
     if is_deinterlaced:
         raise _not_seekable(name, "deinterlacing computes each frame from those before it, too")
+    if probe.decoder is not None:
+        raise _not_seekable(name, f"whether the decoder {probe.decoder} can start at a key frame is unknown")
     if probe.interlacing:
         raise _not_seekable(name, "its frames are interlaced, so that two packets can be one frame")
     with open_video(probe.path) as (container, video):

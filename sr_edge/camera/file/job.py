@@ -13,7 +13,8 @@ from typing import cast
 import av
 import numpy as np
 
-from sr_edge.camera.file.encoding import VideoFileEncoding, choose_encoding, container_of
+from sr_edge.camera.file.containers import container_of, require_encoder_for
+from sr_edge.camera.file.encoding import VideoFileEncoding, choose_encoding
 from sr_edge.camera.file.mux import MuxJob, StreamCopies, choose_copies, mux
 from sr_edge.camera.file.probe import VideoProbe, probe_video
 from sr_edge.camera.file.reader import ReadSummary, VideoFileSource
@@ -113,7 +114,29 @@ class VideoJob:
         return tuple(_planned_notes(self))
 
 
-def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings | None = None) -> VideoJob:
+def check_video(source: Path, target: Path, settings: VideoSettings) -> VideoProbe:
+    """Probes `source`, and checks all that does not depend on the scale, before a model is read.
+
+    Args:
+        source: The video to upscale.
+        target: The file to write; its suffix selects the container.
+        settings: As for `plan_video`.
+
+    Raises:
+        FrameError, StreamError: `source` cannot be read as a video, or the encoder does not accept its options.
+        UsageError: `target` cannot be written, or cannot store what the encoder encodes.
+    """
+    if source.resolve() == target.resolve():
+        raise UsageError(f"{target} is also the input file", found=target, remedy="give the output another name")
+    require_encoder_for(target, settings)
+    probe = probe_video(source, settings.decoder)
+    require_output_file(target)
+    return probe
+
+
+def plan_video(
+    source: Path, target: Path, scale: int, settings: VideoSettings | None = None, probe: VideoProbe | None = None
+) -> VideoJob:
     """Probes `source` and checks that `target` can store the result, before a model is loaded.
 
     Args:
@@ -121,19 +144,16 @@ def plan_video(source: Path, target: Path, scale: int, settings: VideoSettings |
         target: The file to write; its suffix selects the container.
         scale: Magnification of the model.
         settings: Codec, quality, range of frames and copied streams; None selects the defaults.
+        probe: The result of `check_video` for the same arguments; None calls it.
 
     Raises:
         FrameError, StreamError: `source` cannot be read as a video.
         UsageError: `target` cannot be written, or its container cannot store the frames.
     """
     settings = settings or VideoSettings()
-    if source.resolve() == target.resolve():
-        raise UsageError(f"{target} is also the input file", found=target, remedy="give the output another name")
-    container = container_of(target)
-    probe = probe_video(source)
-    require_output_file(target)
+    probe = probe or check_video(source, target, settings)
     encoding = choose_encoding(probe, target, scale, settings)
-    copies = choose_copies(probe, container, settings.copied_streams)
+    copies = choose_copies(probe, container_of(target), settings.copied_streams)
     return VideoJob(probe, target, settings, encoding, copies)
 
 
@@ -289,6 +309,7 @@ def encoding_fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames:
     return {
         "--frames": str(job.settings.frames),
         "--deinterlace": str(job.settings.is_deinterlaced),
+        "--decoder": job.settings.decoder or "FFmpeg's own",
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
         "the encoder's threads": str(encoding.threads),

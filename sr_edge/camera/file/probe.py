@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from sr_edge.camera.file.hdr import HdrMetadata, hdr_metadata
+from sr_edge.camera.media.codecs import named_decoder
 from sr_edge.camera.media.conversion import assumed_matrix, frame_from_av
 from sr_edge.camera.media.declared import declared_by, stereo_tag
 from sr_edge.camera.media.decoding import StrictDecoder, packets_of
@@ -52,6 +53,7 @@ class VideoProbe:
         declared: What the file declares beside the pixels, see `sr_edge.camera.media.declared`.
         stereo: Matroska's name of the arrangement of two views in each frame, if upscaling keeps it.
         interlacing: How the file declares that its frames are interlaced.
+        decoder: FFmpeg's name of the decoder that the user chose; None lets FFmpeg choose one.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class VideoProbe:
     declared: frozenset[str]
     stereo: str | None
     interlacing: Interlacing
+    decoder: str | None = None
 
     @property
     def width(self) -> int:
@@ -91,15 +94,20 @@ class VideoProbe:
         return round(self.start_offset_s / self.time_base)
 
 
-def probe_video(path: Path) -> VideoProbe:
+def probe_video(path: Path, decoder: str | None = None) -> VideoProbe:
     """Opens a video file and decodes its first frame.
+
+    Args:
+        path: The file.
+        decoder: FFmpeg's name of the decoder; None lets FFmpeg choose one.
 
     Raises:
         FrameError: The file does not exist or is empty, or its pixel format is not supported.
-        StreamError: The file is not a video, is damaged, or has no video stream that FFmpeg can decode.
+        StreamError: The file is not a video, is damaged, or has no video stream that FFmpeg or the decoder can decode.
     """
     with open_video(path) as (container, video):
-        av_frame = _first_frame(path, container, video)
+        chosen = None if decoder is None else named_decoder(decoder, video, str(path))
+        av_frame = _first_frame(path, container, StrictDecoder(video, is_parallel=False, decoder=chosen), video)
         try:
             frame = frame_from_av(av_frame, captured_ns=0)
             matrix = frame.colour.matrix if frame.format.is_rgb else assumed_matrix(frame)
@@ -124,6 +132,7 @@ def probe_video(path: Path) -> VideoProbe:
             declared=frozenset(declared_by(container, video, av_frame)),
             stereo=stereo_tag(video, av_frame),
             interlacing=interlacing_of(video, av_frame),
+            decoder=decoder,
         )
 
 
@@ -190,8 +199,7 @@ def _video_stream(path: Path, container: Any) -> Any:
     return videos[0]
 
 
-def _first_frame(path: Path, container: Any, video: Any) -> Any:
-    decoder = StrictDecoder(video, is_parallel=False)
+def _first_frame(path: Path, container: Any, decoder: StrictDecoder, video: Any) -> Any:
     with stream_errors(str(path)):
         for packet in packets_of(container, video):
             for av_frame in decoder.decode(packet):

@@ -10,6 +10,7 @@ from typing import Any
 
 from sr_edge.camera.file.probe import VideoProbe, open_video
 from sr_edge.camera.file.settings import FrameRange
+from sr_edge.camera.media.codecs import named_decoder
 from sr_edge.camera.media.conversion import frame_from_av
 from sr_edge.camera.media.declared import declared_by_frame
 from sr_edge.camera.media.decoding import StrictDecoder, packets_of
@@ -208,7 +209,9 @@ class VideoFileSource:
         """Decodes the file from its start."""
         self._progress, self._first_dts = ReadProgress(), None
         with open_video(self._probe.path) as (container, video):
-            decoder = self._decoder = StrictDecoder(video, is_parallel)
+            name = self._probe.decoder
+            chosen = None if name is None else named_decoder(name, video, self.name, is_tried=False)
+            decoder = self._decoder = StrictDecoder(video, is_parallel, decoder=chosen)
             deinterlacer = Deinterlacer(self._probe.interlacing) if self._is_deinterlaced else None
             stores_pts = container.format.name != FORMAT_WITHOUT_PTS
             self._progress.read_header(container, video)

@@ -8,7 +8,8 @@ from typing import Any
 
 import av
 
-from sr_edge.camera.file.encoding import SEGMENT_CONTAINER, VideoFileEncoding
+from sr_edge.camera.file.containers import SEGMENT_CONTAINER
+from sr_edge.camera.file.encoding import VideoFileEncoding
 from sr_edge.camera.media.conversion import av_from_frame, reformatted
 from sr_edge.camera.media.encoder_settings import open_encoder
 from sr_edge.camera.media.frame import VideoFrame

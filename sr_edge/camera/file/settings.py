@@ -120,6 +120,7 @@ class VideoSettings:
         copied_streams: Which streams are copied in addition to the video.
         resume: Whether to continue an interrupted run that had the same settings.
         encoder_options: FFmpeg's options of the encoder, which override the defaults.
+        decoder: FFmpeg's name of the decoder, which is used or refused; None lets FFmpeg choose one.
     """
 
     codec: VideoCodec | str | None = None
@@ -130,6 +131,7 @@ class VideoSettings:
     copied_streams: StreamSelection = StreamSelection.ALL
     resume: bool = True
     encoder_options: Mapping[str, str] = field(default_factory=dict)
+    decoder: str | None = None
 
     def __post_init__(self) -> None:
         if self.codec in [codec.value for codec in VideoCodec]:

@@ -112,6 +112,33 @@ def video_codec(name: str, kind: CodecKind, subject: str) -> Any:
     )
 
 
+def named_decoder(name: str, video: Any, subject: str, is_tried: bool = True) -> Any:
+    """A codec context of a decoder that the user chose.
+
+    Args:
+        name: FFmpeg's name of the decoder.
+        video: The video stream of a PyAV container.
+        subject: The name of the source, for messages.
+        is_tried: Whether a decoder of the hardware is tried first, in a process of its own.
+
+    Raises:
+        StreamError: There is no such decoder, it decodes another codec, or it does not work here.
+    """
+    own, codec = video.codec_context, video_codec(name, CodecKind.DECODER, subject)
+    if codec.canonical_name != own.codec.canonical_name:
+        raise StreamError(
+            f"{subject} is {own.codec.canonical_name} video, and {name} decodes {codec.canonical_name}",
+            found=codec.canonical_name,
+            wanted=own.codec.canonical_name,
+            remedy="choose another decoder, or none",
+        )
+    if is_tried and is_hardware(codec):
+        require_works(CodecTrial(name, CodecKind.DECODER), subject)
+    decoder: Any = av.CodecContext.create(name, "r")
+    decoder.width, decoder.height, decoder.extradata = own.width, own.height, own.extradata
+    return decoder
+
+
 def _codec_or_none(name: str, kind: CodecKind) -> Any:
     try:
         codec = av.Codec(name, kind.mode)
@@ -166,17 +193,57 @@ def require_works(trial: CodecTrial, subject: str) -> None:
     if verdict.works is not False:
         return
     if trial.options and try_codecs([replace(trial, options={})])[0].works is not False:
-        raise StreamError(
-            f"{subject}: the {trial.kind} {trial.name} does not accept its options: {verdict.reason}",
-            found=dict(trial.options),
-            wanted="options that it accepts",
-            remedy="check their names and values, or leave them out",
-        )
+        raise _refused_options(trial, subject, verdict.reason)
     raise StreamError(
         f"{subject}: the {trial.kind} {trial.name} does not work here: {verdict.reason}",
         found=verdict.reason,
         wanted=f"a working {trial.kind}",
         remedy=f"`sr-edge doctor --codecs` lists the {trial.kind}s that work; nothing else is used in its place",
+    )
+
+
+def require_accepts(
+    name: str, options: Mapping[str, str], subject: str, pixel_format: PixelFormat | None = None
+) -> None:
+    """Checks the options of a software encoder before size and format of the frames are known.
+
+    A few small black frames are encoded in another process, in each pixel format that the encoder takes. What may be
+    due to the size is not refused.
+
+    Args:
+        name: FFmpeg's name of the encoder.
+        options: Its options.
+        subject: The name of the sink, for messages.
+        pixel_format: The only format to try; None tries all that the encoder takes.
+
+    Raises:
+        StreamError: There is no such encoder, or it works without these options and not with them.
+    """
+    codec = video_codec(name, CodecKind.ENCODER, subject)
+    if not options or is_hardware(codec):
+        return
+    formats = (pixel_format,) if pixel_format else tuple(encodable_formats(codec)) or (PixelFormat.I420,)
+    reason = _reason_against_options(name, tuple(sorted(options.items())), formats)
+    if reason:
+        raise _refused_options(CodecTrial(name, CodecKind.ENCODER, options=options), subject, reason)
+
+
+@cache
+def _reason_against_options(name: str, options: tuple[tuple[str, str], ...], formats: tuple[PixelFormat, ...]) -> str:
+    """Why an encoder accepts these options in none of the formats; empty if it does, or does not work without them."""
+    plain = [CodecTrial(name, CodecKind.ENCODER, pixel_format.value) for pixel_format in formats]
+    verdicts = try_codecs([replace(trial, options=dict(options)) for trial in plain])
+    if any(verdict.works is not False for verdict in verdicts):
+        return ""
+    return verdicts[0].reason if any(verdict.works for verdict in try_codecs(plain)) else ""
+
+
+def _refused_options(trial: CodecTrial, subject: str, reason: str) -> StreamError:
+    return StreamError(
+        f"{subject}: the {trial.kind} {trial.name} does not accept its options: {reason}",
+        found=dict(trial.options),
+        wanted="options that it accepts",
+        remedy="check their names and values, or leave them out",
     )
 
 
@@ -196,14 +263,15 @@ def try_codecs(
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ) as process:
+            answers = _Answers(process, remaining)
             try:
-                answers = _Answers(process, remaining)
                 verdicts += answers.verdicts(remaining, limit_s)
                 if len(verdicts) < len(trials):
                     culprit = trials[len(verdicts)]
                     verdicts.append(CodecVerdict(culprit.name, culprit.kind, False, answers.failure(limit_s)))
             finally:
                 process.kill()
+                answers.reader.join()  # it ends with the process; the pipe must not be closed while it reads
     return tuple(verdicts)
 
 
@@ -221,7 +289,8 @@ class _Answers:
                 json.dump([asdict(trial) for trial in trials], pipe)
         except BrokenPipeError:
             pass  # it has ended, which `failure` reports
-        Thread(target=_read_lines, args=(process.stdout, self._lines.put), daemon=True).start()
+        self.reader = Thread(target=_read_lines, args=(process.stdout, self._lines.put), daemon=True)
+        self.reader.start()
 
     def verdicts(self, trials: Iterable[CodecTrial], limit_s: float) -> list[CodecVerdict]:
         """The verdicts up to the first trial that the process did not survive, or for which it takes too long."""

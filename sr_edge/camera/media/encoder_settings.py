@@ -12,10 +12,17 @@ from typing import Any
 
 import av
 
-from sr_edge.camera.media.codecs import CodecKind, CodecTrial, is_hardware, require_works, video_codec
+from sr_edge.camera.media.codecs import (
+    CodecKind,
+    CodecTrial,
+    is_hardware,
+    require_accepts,
+    require_works,
+    video_codec,
+)
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import ColourRange, PixelFormat, VideoFrame
-from sr_edge.errors import StreamError
+from sr_edge.errors import StreamError, UsageError
 
 _MAX_EDGE_PX = {"libx264": 16_384, "libx265": 16_384, "mpeg4": 8_191, "mjpeg": 65_535}
 _PLANAR = {PixelFormat.NV12: PixelFormat.I420, PixelFormat.P010: PixelFormat.I420_10}
@@ -34,6 +41,14 @@ _QUALITY = {
     "libvpx-vp9": {"crf": "24", "b": "0"},
 }
 """Constant rate factors at which losses are hard to see."""
+MAX_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libaom-av1": 63, "libvpx-vp9": 63}
+"""The largest constant rate factors."""
+_MOST = {
+    **{encoder: {"crf": most} for encoder, most in MAX_CRF.items()},
+    "libx264": {"crf": 51, "qp": 81, "bf": 16, "refs": 16},
+}
+"""The largest values of options where FFmpeg's table of options does not tell them: x264 takes the largest value in
+place of a larger one, without a message. The quantizer is at most 69 for 8 bits and 81 for 10."""
 _RATE_CONTROLS = {"b", "crf", "cq", "qp", "q", "qscale", "global_quality", "rc", "rc_mode", "maxrate", "qmin", "qmax"}
 """Options that set the quality, by the names of FFmpeg's encoders."""
 _BITS_PER_PIXEL, _BITS_PER_INTRA_PIXEL = Fraction(1, 5), Fraction(2)
@@ -127,6 +142,31 @@ def _require_size(width: int, height: int, pixel_format: PixelFormat, codec: str
         )
 
 
+def require_options_in_range(codec: str, options: Mapping[str, str], name: str) -> None:
+    """Raises UsageError for a value that the encoder would replace by another one, or refuse without a reason."""
+    for option, most in _MOST.get(codec, {}).items():
+        with suppress(KeyError, ValueError):  # FFmpeg itself refuses what is no number
+            if not 0 <= float(options[option]) <= most:
+                raise UsageError(
+                    f"{name}: {option}={options[option]} is outside the range of the encoder {codec}",
+                    found=options[option],
+                    wanted=range(most + 1),
+                    remedy=f"give a number from 0 to {most}",
+                )
+
+
+def require_encoder(codec: str, options: Mapping[str, str], name: str, pixel_format: PixelFormat | None = None) -> None:
+    """Checks an encoder and its options before the frames are known, see `require_accepts`.
+
+    Raises:
+        StreamError: there is no such encoder, or it does not accept its options.
+        UsageError: the value of an option is out of its range.
+    """
+    video_codec(codec, CodecKind.ENCODER, name)
+    require_options_in_range(codec, options, name)
+    require_accepts(codec, options, name, pixel_format)
+
+
 def require_opens(
     codec: str,
     pixel_format: PixelFormat,
@@ -149,7 +189,9 @@ def require_opens(
 
     Raises:
         StreamError: the encoder does not open, or lacks one of the options.
+        UsageError: the value of an option is out of its range.
     """
+    require_options_in_range(codec, options, name)
     trial = CodecTrial(codec, CodecKind.ENCODER, pixel_format.value, *size, options, int(color_range))
     if is_hardware(video_codec(codec, CodecKind.ENCODER, name)):
         require_works(trial, name)
@@ -159,7 +201,8 @@ def require_opens(
         (context.width, context.height), context.pix_fmt = size, pixel_format.value
         context.color_range = int(color_range)
         context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
-        context.options = dict(options)
+        quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+        context.options = {**quiet, **options}
         try:
             open_encoder(context)
         except av.error.FFmpegError:

@@ -49,6 +49,7 @@ _ADVICE_BY_NUMBER = {
     errno.ENOENT: _Advice("check the name of the file or device"),
     errno.EACCES: _Advice("for a camera, join the group `video`; for a file, check its permissions"),
     errno.EPERM: _Advice("check the permissions"),
+    errno.EBADF: _Advice("redirect it to a file or a pipe", "it is closed"),
     errno.EBUSY: _Advice("end the other program that uses it"),
     errno.ENODEV: _Advice("check that it is plugged in"),
     errno.ENXIO: _Advice("check that it is plugged in"),

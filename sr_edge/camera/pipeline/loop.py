@@ -54,7 +54,7 @@ class Loop:
             upscaler: the upscaler, which stays open; streams that share one share its engine fairly, and each reuses
                 its own tiles.
             options: the options of the stream; None means the defaults.
-            clock: the monotonic clock of the frames' `captured_ns`, in nanoseconds.
+            clock: the monotonic clock of the frames' `captured_ns` and of the statistics, in nanoseconds.
 
         Raises:
             UsageError: the fallback has another scale than the model.
@@ -68,7 +68,7 @@ class Loop:
         self._event_log = options.event_log
         self._stopped = threading.Event()
         self._watchdog = Watchdog(options.stage_timeout_s)
-        self._statistics = StreamStatistics()
+        self._statistics = StreamStatistics(clock)
         own_options = replace(options, fallback=options.fallback and options.fallback.for_stream())
         self._stages = FrameStages(upscaler.for_stream(), own_options, self._statistics, self._watchdog, clock)
         self._input = InputQueue(policy, is_low_priority=self._stages.is_bicubic, clock=clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -157,66 +157,77 @@ class StreamReport:
 class _Rate:
     """Events per second over the last `_RECENT_S` to twice that."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float]) -> None:
         self.count = 0
-        self._window: tuple[float, int] = (time.monotonic(), 0)
+        self._clock_s = clock_s
+        self._window: tuple[float, int] = (clock_s(), 0)
         self._previous = self._window
 
     def add(self) -> None:
         self.count += 1
-        now_s = time.monotonic()
+        now_s = self._clock_s()
         if now_s - self._window[0] >= _RECENT_S:
             self._previous, self._window = self._window, (now_s, self.count)
 
     def recent(self) -> float:
         since_s, count = self._previous
-        return (self.count - count) / max(time.monotonic() - since_s, 1e-3)
+        return (self.count - count) / max(self._clock_s() - since_s, 1e-3)
 
 
 class _RecentRatio:
     """The ratio of two sums, in all and over the last `_RECENT_S` to twice that."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float]) -> None:
         self.part: float = 0
         self.whole = 0
-        self._added_s = time.monotonic()
+        self._clock_s = clock_s
+        self._added_s = clock_s()
         self._window: tuple[float, float, int] = (self._added_s, 0.0, 0)
         self._previous: tuple[float, float, int] = self._window
 
     def add(self, part: float, whole: int) -> None:
         self.part += part
         self.whole += whole
-        now_s = self._added_s = time.monotonic()
+        now_s = self._added_s = self._clock_s()
         if now_s - self._window[0] >= _RECENT_S:
             self._previous, self._window = self._window, (now_s, self.part, self.whole)
 
     def recent(self) -> float | None:
         """The recent ratio; None without anything recent."""
         _, part, whole = self._previous
-        is_over = time.monotonic() - self._added_s > 2 * _RECENT_S
+        is_over = self._clock_s() - self._added_s > 2 * _RECENT_S
         return None if is_over or self.whole == whole else (self.part - part) / (self.whole - whole)
 
 
 class StreamStatistics:
     """Counters and histograms that all threads of a stream update."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Creates empty statistics.
+
+        Args:
+            clock: a monotonic clock in nanoseconds.
+        """
+        self._clock = clock
         self._lock = threading.Lock()
-        self._started_s = self._last_input_s = time.monotonic()
-        self._in, self._out = _Rate(), _Rate()
+        self._started_s = self._last_input_s = self._now_s()
+        self._in, self._out = _Rate(self._now_s), _Rate(self._now_s)
         self._latency = DurationHistogram()
         self._latencies: dict[str, DurationHistogram] = {}
         self._stages: dict[str, DurationHistogram] = {}
         self._reuse: ReuseStatistics | None = None
-        self._reused_tiles, self._model_ms = _RecentRatio(), _RecentRatio()
+        self._reused_tiles, self._model_ms = _RecentRatio(self._now_s), _RecentRatio(self._now_s)
         self._sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
         self._counts = {"failed": 0, "fallback_frames": 0, "bicubic_frames": 0, "fallback_switches": 0}
+
+    def _now_s(self) -> float:
+        return self._clock() / 1e9
 
     def record_input(self, source_ms: float) -> None:
         """Records a frame of the source, and how long it took to arrive."""
         with self._lock:
             self._in.add()
-            self._last_input_s = time.monotonic()
+            self._last_input_s = self._now_s()
         self.record_stage("source", source_ms)
 
     def record_output(self, latency_ms: float, upscaler: str = MODEL) -> None:
@@ -262,7 +273,7 @@ class StreamStatistics:
     ) -> StreamReport:
         """A report with the counters of this object, and those that others keep."""
         with self._lock:
-            seconds = time.monotonic() - self._started_s
+            seconds = self._now_s() - self._started_s
             input_size, output_size = self._sizes or (None, None)
             return StreamReport(
                 seconds=seconds,
@@ -283,7 +294,7 @@ class StreamStatistics:
                 fallback_switches=self._counts["fallback_switches"],
                 reconnections=reconnections,
                 is_reconnecting=is_reconnecting,
-                since_input_s=time.monotonic() - self._last_input_s,
+                since_input_s=self._now_s() - self._last_input_s,
                 sink_reconnections=sink_reconnections,
                 unreadable_packets=unreadable_packets,
                 events=events,

@@ -9,9 +9,10 @@ from pathlib import Path
 from sr_edge.camera.flow.events import ignore_event
 from sr_edge.camera.media.codecs import CodecKind, is_hardware, video_codec
 from sr_edge.camera.media.conversion import YUV_COLOUR
-from sr_edge.camera.media.encoder_settings import encodable_format, require_opens
+from sr_edge.camera.media.encoder_settings import encodable_format, require_encoder, require_opens
 from sr_edge.camera.media.frame import Colour, PixelFormat
 from sr_edge.camera.protocols import Sink, Source
+from sr_edge.camera.sinks.checked_file import BEING_WRITTEN, is_being_written
 from sr_edge.camera.sinks.encoded import EncodedSink, StreamEncoding
 from sr_edge.camera.sinks.raw import RawSink
 from sr_edge.camera.sinks.reconnect import ReconnectingSink
@@ -79,6 +80,27 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
         UsageError: there is no such kind of sink, or the path cannot be written.
     """
     options = options or SinkOptions()
+    require_sink(text, options)
+    if options.has_timecode:
+        _require_live(source)
+    if text == "-":
+        return RawSink(stdout)
+    if text in _UNENCODED:
+        return NullSink()
+    return _open_address(text, source, options) if scheme_of(text) else _open_file(Path(text), source, options)
+
+
+def require_sink(text: str, options: SinkOptions) -> None:
+    """Checks what can be known of a sink before its source is opened and a model is loaded; `open_sink` does, too.
+
+    Args:
+        text: the sink, as for `open_sink`.
+        options: see `open_sink`.
+
+    Raises:
+        StreamError: there is no such encoder, or it does not accept its options.
+        UsageError: there is no such kind of sink, the path cannot be written, or an option does not apply.
+    """
     is_encoded = text not in _UNENCODED
     if not is_encoded and (options.codec != SinkOptions.codec or options.codec_options or options.pixel_format):
         raise UsageError(
@@ -88,17 +110,17 @@ def open_sink(text: str, source: Source, options: SinkOptions | None = None, std
             remedy="leave them out",
         )
     if options.has_timecode:
-        _require_timecode_applies(text, source)
-    if text == "-":
-        return RawSink(stdout)
+        _require_timecode_applies(text)
     if not is_encoded:
-        return NullSink()
+        return
     if scheme_of(text):
-        return _open_address(text, source, options)
-    return _open_file(Path(text), source, options)
+        _container_of(text)
+    else:
+        _require_file(Path(text))
+    require_encoder(options.codec, options.codec_options, without_secrets(text), options.pixel_format)
 
 
-def _require_timecode_applies(text: str, source: Source) -> None:
+def _require_timecode_applies(text: str) -> None:
     if scheme_of(text) or Path(text).suffix.lower() not in _WITH_TIMECODE:
         raise UsageError(
             f"--timecode has no effect on {without_secrets(text)}, which cannot store a timecode",
@@ -106,6 +128,9 @@ def _require_timecode_applies(text: str, source: Source) -> None:
             wanted=_WITH_TIMECODE,
             remedy=f"leave it out, or record to a file that ends in {', '.join(_WITH_TIMECODE)}",
         )
+
+
+def _require_live(source: Source) -> None:
     if not source.is_live:
         raise UsageError(
             f"--timecode is the time at which a live source was captured, and {source.name} is not live",
@@ -140,7 +165,8 @@ def require_encodable(
         require_opens(options.codec, encoded, (width, height), options.codec_options, name, colour.range)
 
 
-def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
+def _container_of(text: str) -> str:
+    """FFmpeg's name of the container format for an address; raises UsageError for a scheme without one."""
     container = _CONTAINERS.get(scheme_of(text))
     if container is None:
         raise UsageError(
@@ -149,6 +175,11 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
             wanted=tuple(_CONTAINERS),
             remedy=f"give {SINKS}",
         )
+    return container
+
+
+def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
+    container = _container_of(text)
     encoding = _encoding(text, source, options, container, {}, allows_b_frames=False)
     if container == "rtsp":
         # PyAV connects without releasing the GIL: without a timeout not even Ctrl-C could interrupt it.
@@ -162,7 +193,7 @@ def _open_address(text: str, source: Source, options: SinkOptions) -> Sink:
     )
 
 
-def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
+def _require_file(path: Path) -> None:
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(
             f"cannot write {path}: the suffix {path.suffix or '(none)'} is none of {' '.join(_SUFFIXES)}",
@@ -170,11 +201,21 @@ def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
             wanted=_SUFFIXES,
             remedy=f"give {SINKS}",
         )
+    require_output_file(path)
+    if is_being_written(path):
+        raise UsageError(
+            f"cannot write {path}: {BEING_WRITTEN}",
+            found=path,
+            wanted="a file of its own",
+            remedy="end the other stream, or give another name",
+        )
+
+
+def _open_file(path: Path, source: Source, options: SinkOptions) -> Sink:
     if path.exists() and Path(source.name).exists() and path.samefile(source.name):
         raise UsageError(
             f"{path} is both the source and the sink", found=path, remedy="give another name for the result"
         )
-    require_output_file(path)
     suffix = path.suffix.lower()
     container_options = {"movflags": _FRAGMENTED} if suffix in _WITH_B_FRAMES[:3] else {}
     if source.is_live:

@@ -11,10 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import av
-
 from sr_edge.camera.flow.events import ignore_event
-from sr_edge.camera.media.codecs import CodecKind, CodecTrial, is_hardware, require_works, video_codec
+from sr_edge.camera.media.codecs import named_decoder
 from sr_edge.camera.media.conversion import frame_from_av
 from sr_edge.camera.media.decoding import StrictDecoder
 from sr_edge.camera.media.deinterlacing import Deinterlacer, interlacing_of
@@ -155,20 +153,7 @@ class FFmpegSource:
         name = self._input.decoder
         if name is None:
             return None
-        own = self._video.codec_context
-        codec = video_codec(name, CodecKind.DECODER, self.name)
-        if codec.canonical_name != own.codec.canonical_name:
-            raise StreamError(
-                f"{self.name} is {own.codec.canonical_name} video, and {name} decodes {codec.canonical_name}",
-                found=codec.canonical_name,
-                wanted=own.codec.canonical_name,
-                remedy="choose another decoder, or none",
-            )
-        if is_first and is_hardware(codec):
-            require_works(CodecTrial(name, CodecKind.DECODER), self.name)
-        decoder: Any = av.CodecContext.create(name, "r")
-        decoder.width, decoder.height, decoder.extradata = own.width, own.height, own.extradata
-        return decoder
+        return named_decoder(name, self._video, self.name, is_tried=is_first)
 
     def frames(self) -> Iterator[VideoFrame]:
         try:

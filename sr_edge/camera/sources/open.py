@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from sr_edge.camera.flow.events import ignore_event
+from sr_edge.camera.media.codecs import CodecKind, video_codec
 from sr_edge.camera.media.raw_format import RawFormat
 from sr_edge.camera.protocols import Source
 from sr_edge.camera.sources.connection import DEFAULT_OPEN_S, STANDARD_INPUT, FFmpegInput
@@ -82,11 +83,22 @@ def open_source(text: str, options: SourceOptions | None = None) -> Source:
         RuntimeUnavailable: a GStreamer pipeline was given and GStreamer's Python bindings are not installed.
     """
     options = options or SourceOptions()
+    require_source(text, options)
     source = _open(text, options)
     return PacedSource(source) if options.is_paced or text.startswith("test:") else source
 
 
-def _open(text: str, options: SourceOptions) -> Source:
+def require_source(text: str, options: SourceOptions) -> None:
+    """Checks what can be known of a source before it is opened and a model is loaded; `open_source` does, too.
+
+    Args:
+        text: the source, as for `open_source`.
+        options: see `open_source`.
+
+    Raises:
+        StreamError: there is no such file or decoder.
+        UsageError: the text is wrong, or an option does not apply to this source.
+    """
     if not text:
         raise UsageError("the name of the source is empty", found=text, wanted=SOURCES, remedy=f"give {SOURCES}")
     path = Path(text)
@@ -103,8 +115,27 @@ def _open(text: str, options: SourceOptions) -> Source:
         _require_decoded_by_ffmpeg(text, options, "--deinterlace")
     if options.decoder is not None:
         _require_decoded_by_ffmpeg(text, options, "--decoder")
+        video_codec(options.decoder, CodecKind.DECODER, without_secrets(text))
     if options.rate is not None:
         _require_rate_applies(text, options)
+    if text.startswith("test:"):
+        _test_graph(text)
+    if scheme_of(text) and not text.startswith(("test:", "lavfi:", "gst:")):
+        _require_scheme(text)
+    if _is_recorded_file(text, options):
+        _require_content(path)
+
+
+def _is_recorded_file(text: str, options: SourceOptions) -> bool:
+    """Whether FFmpeg reads the source as a file with a header."""
+    path = Path(text)
+    if text == "-" or options.raw is not None or text.startswith(("test:", "lavfi:", "gst:")) or scheme_of(text):
+        return False
+    return not (path.is_char_device() or path.is_dir() or _is_image_sequence(path))
+
+
+def _open(text: str, options: SourceOptions) -> Source:
+    path = Path(text)
     if options.raw is not None:
         return RawSource(None if text == "-" else path, options.raw)
     if text.startswith("gst:"):
@@ -131,7 +162,6 @@ def _open_recorded(text: str, options: SourceOptions) -> Source:
         rate = {"framerate": str(options.rate or _DEFAULT_RATE)}
         options = replace(options, ffmpeg={**rate, **options.ffmpeg}, rate=None)
         return _open_ffmpeg(text, options, is_live=False)
-    _require_content(Path(text))
     return _open_ffmpeg(text, options, is_live=False)
 
 
@@ -210,7 +240,7 @@ def _open_pipeline(pipeline: str, options: SourceOptions) -> Source:
     )
 
 
-def _open_address(text: str, options: SourceOptions) -> Source:
+def _require_scheme(text: str) -> None:
     scheme = scheme_of(text)
     if scheme not in _SCHEMES:
         raise UsageError(
@@ -219,6 +249,10 @@ def _open_address(text: str, options: SourceOptions) -> Source:
             wanted=_SCHEMES,
             remedy=f"give {SOURCES}",
         )
+
+
+def _open_address(text: str, options: SourceOptions) -> Source:
+    scheme = scheme_of(text)
     default_options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     is_live = True if scheme in _LIVE_SCHEMES else None
     return _open_ffmpeg(text, replace(options, ffmpeg={**default_options, **options.ffmpeg}), is_live=is_live)

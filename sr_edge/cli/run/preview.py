@@ -31,6 +31,7 @@ from sr_edge.cli.run.stream_options import (
     DecoderOption,
     DeinterlaceOption,
     OpenTimeoutOption,
+    RateOption,
     ReadOption,
     ReuseMemoryOption,
     ReuseOption,
@@ -83,6 +84,7 @@ def preview(
     host: HostOption = "127.0.0.1",
     port: PortOption = DEFAULT_PORT,
     read: ReadOption = [],  # noqa: B006  # typer copies it; it wants a list here
+    rate: RateOption = None,
     deinterlace: DeinterlaceOption = False,
     decoder: DecoderOption = None,
     open_timeout_s: OpenTimeoutOption = 10.0,
@@ -103,11 +105,21 @@ def preview(
     from sr_edge.camera.preview.server import StreamInfo, listening_socket, preview_app, server_for
     from sr_edge.camera.preview.stream import PreviewStream
     from sr_edge.camera.preview.switching import SwitchableFrameUpscaler
+    from sr_edge.camera.sources.ffmpeg import frame_rate
+    from sr_edge.camera.sources.open import require_source
     from sr_edge.cli.output import stage_on_stderr
     from sr_edge.model_sources import EngineChoice, open_frame_session, tile_reporter
 
     drop_policy = Policy.parse(policy)
     requested = EngineChoice.read(runtime, precision, float_precision, threads=threads)
+    options = SourceOptions(
+        rate=frame_rate(rate) if rate is not None else None,
+        ffmpeg=read_pairs(read),
+        is_deinterlaced=deinterlace,
+        open_timeout_s=open_timeout_s,
+        decoder=decoder,
+    )
+    require_source(source, options)
     with ExitStack() as resources:
         server_socket = resources.enter_context(listening_socket(host, port))
         loading = resources.enter_context(ExitStack())
@@ -131,9 +143,6 @@ def preview(
         )
         resources.callback(upscaler.close)
         loading.close()
-        options = SourceOptions(
-            ffmpeg=read_pairs(read), is_deinterlaced=deinterlace, open_timeout_s=open_timeout_s, decoder=decoder
-        )
         frame_source = _preview_source(source, options, once)
         stream = PreviewStream(frame_source, upscaler, drop_policy, print_line)
         resources.callback(_close, stream)

@@ -153,7 +153,9 @@ def stream(
         open_source,
     )
     from sr_edge.camera.flow.drop_policy import policy_for
+    from sr_edge.camera.sinks.open import require_sink
     from sr_edge.camera.sources.ffmpeg import frame_rate
+    from sr_edge.camera.sources.open import require_source
     from sr_edge.camera.sources.wrappers import CheckedSource
     from sr_edge.cli.output import result_on_stdout, stage_on_stderr
     from sr_edge.cli.run.stream_display import Display, StreamTitle
@@ -182,6 +184,8 @@ def stream(
         on_event=event_log.record,
         has_timecode=timecode,
     )
+    require_source(source, source_options)
+    require_sink(sink, sink_options)
     with _duplicated_stdout() as stdout, result_on_stdout(as_json) as show, ExitStack() as resources:
         loading = resources.enter_context(ExitStack())
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))

@@ -33,6 +33,7 @@ from sr_edge.cli.options import (
     read_settings,
 )
 from sr_edge.cli.run.stream_options import (
+    DecoderOption,
     DeinterlaceOption,
     EncodeOption,
     PixelFormatOption,
@@ -43,6 +44,7 @@ from sr_edge.cli.run.stream_options import (
 from sr_edge.cli.run.upscale_video import (
     VIDEO_SLOTS,
     VideoArguments,
+    check_video_files,
     is_video,
     plan_video_job,
     run_video_job,
@@ -128,6 +130,7 @@ def upscale(
     overlap: OverlapOption = None,
     resume: ResumeOption = True,
     frames: FramesOption = "",
+    decoder: DecoderOption = None,
     codec: CodecOption = "",
     crf: CrfOption = None,
     encode: EncodeOption = [],  # noqa: B006  # typer copies it; it wants a list here
@@ -152,13 +155,24 @@ def upscale(
 
     controls = read_settings(settings)
     video_arguments = VideoArguments(
-        frames, codec, crf, copy, pixel_format, deinterlace, tuple(encode), reuse, reuse_memory, reuse_refresh_s
+        frames,
+        codec,
+        crf,
+        copy,
+        pixel_format,
+        deinterlace,
+        tuple(encode),
+        reuse,
+        reuse_memory,
+        reuse_refresh_s,
+        decoder,
     )
     reused = video_arguments.reuse_options()
     video = video_arguments.settings(resume) if is_video(source, target, video_arguments) else None
     if video is None:
         _require_fitting_source(source, resume)
         _require_writable_target(source, target)
+    probe = check_video_files(source, target, video) if video else None
     with result_on_stdout(as_json) as show, ExitStack() as loading:
         loading.enter_context(stage_on_stderr(f"loading {model.name}"))
         from sr_edge.model_sources import EngineChoice, open_engine, tile_reporter
@@ -168,7 +182,7 @@ def upscale(
             runtime, precision, float_precision, device, threads, slots or (VIDEO_SLOTS if video else None)
         )
         with opened_model(model, tile, input_range, channel_order) as opened:
-            job = plan_video_job(source, target, opened.manifest.card.scale, video) if video else None
+            job = plan_video_job(source, target, opened.manifest.card.scale, video, probe) if video else None
             engine = chosen_engine(opened, choice)
             options = {"architecture": trust} if trust and engine.runtime == "torch" else None
             with open_engine(opened, engine, options) as session:

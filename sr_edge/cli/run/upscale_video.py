@@ -15,6 +15,7 @@ from sr_edge.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from sr_edge.camera.file.job import VideoJob, VideoResult
+    from sr_edge.camera.file.probe import VideoProbe
     from sr_edge.camera.file.settings import VideoSettings
     from sr_edge.controls import Controls
     from sr_edge.runtimes import Session
@@ -44,6 +45,7 @@ class VideoArguments:
     reuse: str = ""
     reuse_memory: str | None = None
     reuse_refresh_s: float | None = None
+    decoder: str | None = None
 
     def reuse_options(self) -> ReuseOptions:
         """Parses the options for reuse; raises UsageError for invalid values."""
@@ -67,6 +69,7 @@ class VideoArguments:
             copied_streams=_parsed_choice("choice of streams", StreamSelection, self.copy),
             resume=resume,
             encoder_options=read_pairs(list(self.encode)),
+            decoder=self.decoder,
         )
 
 
@@ -100,8 +103,8 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
         return True
     if arguments != VideoArguments():
         raise UsageError(
-            "--frames, --codec, --crf, --encode, --pixel-format, --deinterlace, --copy, --reuse, --reuse-memory and "
-            f"--reuse-refresh apply to videos only, and {source} is not a video",
+            "--frames, --decoder, --codec, --crf, --encode, --pixel-format, --deinterlace, --copy, --reuse, "
+            f"--reuse-memory and --reuse-refresh apply to videos only, and {source} is not a video",
             found=source,
             wanted="a video file",
             remedy="leave them out",
@@ -109,14 +112,25 @@ def is_video(source: Path, target: Path, arguments: VideoArguments) -> bool:
     return False
 
 
-def plan_video_job(source: Path, target: Path, scale: int, settings: VideoSettings) -> VideoJob:
-    """Checks source and target before a model is loaded, and prints what the result will not have.
+def check_video_files(source: Path, target: Path, settings: VideoSettings) -> VideoProbe:
+    """Checks source, target and settings before a model is read, see `check_video`."""
+    from sr_edge.camera.file.job import check_video
 
-    In a folder as target the file keeps its name.
-    """
+    return check_video(source, _file_in(target, source), settings)
+
+
+def _file_in(target: Path, source: Path) -> Path:
+    """The file to write: in a folder as target the file keeps its name."""
+    return target / source.name if target.is_dir() else target
+
+
+def plan_video_job(
+    source: Path, target: Path, scale: int, settings: VideoSettings, probe: VideoProbe | None
+) -> VideoJob:
+    """Checks source and target before a model is loaded, and prints what the result will not have."""
     from sr_edge.camera.file.job import plan_video
 
-    job = plan_video(source, target / source.name if target.is_dir() else target, scale, settings)
+    job = plan_video(source, _file_in(target, source), scale, settings, probe)
     for note in job.notes:
         _print_note(note)
     return job

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
-from sr_edge.camera.file.encoding import SUFFIXES
+from sr_edge.camera.file.containers import SUFFIXES
 from sr_edge.camera.file.job import VideoResult, plan_video, upscale_video
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
 from sr_edge.camera.media.codecs import CodecVerdict
@@ -45,7 +45,7 @@ def test_a_hardware_encoder_that_does_not_work_is_refused_before_the_work(
 
 def test_an_encoder_without_a_rate_factor_refuses_one_and_says_its_bit_rate(tmp_path: Path) -> None:
     source, out = shoot(tmp_path / "in.mp4", Film(range(12), Fraction(1, 30))), tmp_path / "out.mp4"
-    with raises(StreamError, found=["crf"]):
+    with raises(StreamError, found={"crf": "20"}):
         plan_video(source, out, 2, VideoSettings("mpeg4", crf=20))
     (note,) = plan_video(source, out, 2, VideoSettings("mpeg4")).notes
     assert "mpeg4" in note and "Mbit/s" in note
@@ -195,6 +195,8 @@ def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
         (Film(), "out.png", None, ".png", SUFFIXES, ".webm"),
         (Film(), "out.webm", VideoSettings(VideoCodec.H264), "h264", ("vp9", "av1"), "--codec vp9"),
         (Film(), "out.mp4", VideoSettings(crf=52), 52, range(52), "51"),
+        (Film(), "out.mp4", VideoSettings("libx264", crf=999), "999", range(52), "51"),
+        (Film(), "out.mp4", VideoSettings(encoder_options={"crf": "999"}), "999", range(52), "51"),
         (
             Film(form="yuv422p"),
             "out.mp4",
@@ -220,7 +222,7 @@ def test_a_change_of_the_frame_size_is_refused(tmp_path: Path) -> None:
             "--pixel-format yuv420p",
         ),
     ],
-    ids=["avi", "bare", "png", "codec", "crf", "format", "pixel-format", "rgb"],
+    ids=["avi", "bare", "png", "codec", "crf", "encoder-crf", "option-crf", "format", "pixel-format", "rgb"],
 )
 def test_impossible_outputs_are_refused_before_the_work(
     tmp_path: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
@@ -18,9 +19,9 @@ from sr_edge.camera.media.codecs import (
     try_codecs,
     video_codec,
 )
-from sr_edge.camera.media.encoder_settings import encodable_format, rate_control, require_opens
+from sr_edge.camera.media.encoder_settings import encodable_format, rate_control, require_encoder, require_opens
 from sr_edge.camera.media.frame import PixelFormat
-from sr_edge.errors import StreamError
+from sr_edge.errors import StreamError, UsageError
 from tests.expected_errors import raises
 
 DRIVER = """
@@ -112,7 +113,60 @@ def test_an_option_that_the_encoder_lacks(codec: str, options: dict[str, str]) -
         require_opens(codec, PixelFormat.I420, (64, 48), options, "out.mp4")
 
 
-@pytest.mark.parametrize("options", [{"crf": "abc"}, {"crf": "-3"}])
+@pytest.mark.parametrize(
+    ("codec", "option", "value", "most"),
+    [
+        ("libx264", "crf", "999", 51),
+        ("libx264", "crf", "-3", 51),
+        ("libx264", "qp", "100", 81),
+        ("libx264", "bf", "17", 16),
+        ("libx265", "crf", "51.5", 51),
+        ("libsvtav1", "crf", "64", 63),
+        ("libvpx-vp9", "crf", "64", 63),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_with_the_range(codec: str, option: str, value: str, most: int) -> None:
+    """x264 takes the largest value instead, in silence; other encoders refuse some of them without a reason."""
+    requirements: list[Callable[[], None]] = [
+        lambda: require_encoder(codec, {option: value}, "out.mp4"),
+        lambda: require_opens(codec, PixelFormat.I420, (64, 48), {option: value}, "out.mp4"),
+    ]
+    for require in requirements:
+        with raises(UsageError, found=value, wanted=range(most + 1)):
+            require()
+    require_encoder(codec, {option: str(most)}, "out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "reason"),
+    [
+        ("libx264", {"preset": "nonsense"}, "nonsense"),
+        ("libx264", {"crff": "20"}, "no option crff"),
+        ("libsvtav1", {"preset": "99"}, "out of range [-2 - 13]"),
+        ("mpeg4", {"qmin": "99"}, "out of range [-1 - 69]"),
+    ],
+)
+def test_options_are_refused_before_the_frames_are_known(codec: str, options: dict[str, str], reason: str) -> None:
+    with raises(StreamError, found=options) as caught:
+        require_encoder(codec, options, "out.mp4")
+    assert reason in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx265", {"profile": "main10"}),  # for 10 bits only
+        ("libx264", {"profile": "high422"}),
+        ("mjpeg", {"qmin": "2"}),  # refuses frames in the limited range, whatever the options
+        ("dvvideo", {"threads": "1"}),  # takes a few sizes only
+        ("libx264", {"g": "10", "preset": "fast"}),
+    ],
+)
+def test_options_that_some_frames_need_are_not_refused_beforehand(codec: str, options: dict[str, str]) -> None:
+    require_encoder(codec, options, "out.mp4")
+
+
+@pytest.mark.parametrize("options", [{"crf": "abc"}, {"preset": "nonsense"}])
 def test_a_refused_value_is_not_blamed_on_the_machine(options: dict[str, str]) -> None:
     with raises(StreamError, found=options, wanted="options that it accepts"):
         require_opens("libx264", PixelFormat.I420, (64, 48), options, "out.mp4")

@@ -10,6 +10,8 @@ import pytest
 from sr_edge.bundle.plain import json_text
 from sr_edge.camera.flow.events import EventLog
 from sr_edge.camera.pipeline.statistics import DurationHistogram, StreamStatistics
+from sr_edge.frames import Region
+from sr_edge.upscaler.reuse import FrameReuse, ReuseStatistics
 
 
 @pytest.mark.parametrize("scale_ms", [0.05, 7.0, 4000.0])
@@ -34,6 +36,24 @@ def test_nothing_and_next_to_nothing() -> None:
     summary = histogram.summary()
     assert summary is not None
     assert summary.p99_ms == 0.0
+
+
+def test_recent_figures_forget_what_is_older_than_a_few_seconds() -> None:
+    now_ns = [0]
+    statistics = StreamStatistics(lambda: now_ns[0])
+    for second in range(20):
+        now_ns[0] = second * 10**9
+        statistics.record_input(1.0)
+        statistics.record_stage("infer", 100.0 if second < 10 else 10.0)
+        reused = () if second < 10 else (Region(0, 0, 8, 8),)
+        statistics.record_reuse(FrameReuse(2, reused, ReuseStatistics()))
+    report = statistics.report()
+    assert (report.recent_reused_share, report.reused_share) == (0.5, 0.25)
+    assert (report.recent_model_ms, report.recent_fps_in, report.seconds) == (10.0, 1.0, 19.0)
+    now_ns[0] += 60 * 10**9
+    later = statistics.report()
+    assert (later.recent_reused_share, later.recent_model_ms, later.reused_share) == (None, None, 0.25)
+    assert later.since_input_s == 60.0 and later.recent_fps_in < 0.1
 
 
 def test_a_report_is_json_and_keeps_a_bounded_number_of_events() -> None:

@@ -187,6 +187,24 @@ def test_null_takes_everything() -> None:
     write(open_sink("null", ListSource([])), [flat_frame(0)])
 
 
+def test_two_streams_are_not_recorded_to_one_file(tmp_path: Path) -> None:
+    """The second one is refused when it is opened, or with its first frame if both were opened before."""
+    out = tmp_path / "out.mkv"
+    first, second = sink_to(out), sink_to(out)
+    first.write(flat_frame(0, pts=0))
+    with raises(StreamError, found=str(out), remedy=remedy_of(OSError(errno.EBUSY, ""))):
+        second.write(flat_frame(1, pts=0))
+    with raises(StreamError, found=str(out)):
+        second.close()
+    with raises(UsageError, found=out, wanted="a file of its own"):
+        sink_to(out)
+    first.write(flat_frame(2, pts=3000))
+    first.close()
+    assert len(read_clip(out)) == 2
+    write(sink_to(out), [flat_frame(3, pts=0)])
+    assert len(read_clip(out)) == 1
+
+
 def test_a_full_disk_is_named() -> None:
     sink = EncodedSink(StreamEncoding("/dev/full", container="mpegts"))
     noise = np.random.default_rng(3)
@@ -374,18 +392,18 @@ def test_any_encoder_by_its_name(tmp_path: Path, codec: str, name: str) -> None:
 
 
 def test_a_wrong_setting_of_the_encoder(tmp_path: Path) -> None:
-    sink = sink_to(tmp_path / "out.mp4", options=SinkOptions(codec_options={"preset": "warp"}))
-    with raises(StreamError, found=str(tmp_path / "out.mp4")):
-        sink.write(flat_frame(0, pts=0))
-    sink.close()
+    with raises(StreamError, found={"preset": "warp"}):
+        sink_to(tmp_path / "out.mp4", options=SinkOptions(codec_options={"preset": "warp"}))
+    with raises(UsageError, found="999", wanted=range(52)):
+        sink_to(tmp_path / "out.mp4", options=SinkOptions(codec_options={"crf": "999"}))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_setting_that_the_encoder_does_not_have(tmp_path: Path, suffix: str) -> None:
-    sink = sink_to(tmp_path / f"out{suffix}", options=SinkOptions(codec_options={"crff": "20", "preset": "fast"}))
-    with raises(StreamError, found=["crff"]):
-        sink.write(flat_frame(0))
-    sink.close()
+    options = {"crff": "20", "preset": "fast"}
+    with raises(StreamError, found=options):
+        sink_to(tmp_path / f"out{suffix}", options=SinkOptions(codec_options=options))
     assert list(tmp_path.iterdir()) == [], "and nothing is left behind"
 
 

@@ -117,6 +117,26 @@ def test_an_encoder_by_its_name_with_an_option(sr_edge: SrEdge, bundle: Path, tm
     assert pts_of(out) == pts_of(source)
 
 
+def test_a_decoder_by_its_name(sr_edge: SrEdge, bundle: Path, tmp_path: Path) -> None:
+    source = shoot(tmp_path / "in.mp4", Film(range(12), Fraction(1, 30)))
+    own, named = tmp_path / "own.mp4", tmp_path / "named.mp4"
+    choices: list[tuple[Path, tuple[str, ...]]] = [(own, ()), (named, ("--decoder", "h264"))]
+    for out, options in choices:
+        done = sr_edge("upscale", bundle, source, out, *options, *ON)
+        assert done.code == 0, done.stderr
+    assert named.read_bytes() == own.read_bytes()
+
+
+@pytest.mark.parametrize(("decoder", "value"), [("hevc", "h264 video"), ("h264_nosuch", "decoder h264_nosuch")])
+def test_a_decoder_that_cannot_decode_the_video_is_refused(
+    sr_edge: SrEdge, bundle: Path, tmp_path: Path, decoder: str, value: str
+) -> None:
+    source = shoot(tmp_path / "in.mp4", Film())
+    done = sr_edge("upscale", bundle, source, tmp_path / "out.mp4", "--decoder", decoder, *ON)
+    assert done.code == 1 and value in done.error
+    assert list(tmp_path.iterdir()) == [source]
+
+
 @pytest.mark.parametrize(
     ("options", "values"),
     [
@@ -133,6 +153,8 @@ def test_an_encoder_by_its_name_with_an_option(sr_edge: SrEdge, bundle: Path, tm
         (("--reuse", "-1"), ("'-1'", "off, exact, or a number of decibels")),
         (("--reuse", "nan"), ("'nan'", "off, exact, or a number of decibels")),
         (("--crf", "90"), ("--crf 90", "h264", "51")),
+        (("--codec", "libx264", "--crf", "999"), ("crf=999", "libx264", "51")),
+        (("--encode", "crf=999"), ("crf=999", "libx264", "51")),
         (("--pixel-format", "yuv999p"), ("'yuv999p'", "yuv420p, nv12")),
         (("--pixel-format", "rgb24"), ("rgb24", "--pixel-format yuv420p")),
     ],
@@ -159,13 +181,15 @@ def test_values_that_are_refused(
         ("--deinterlace",),
         ("--reuse", "exact"),
         ("--reuse-memory", "1G"),
+        ("--decoder", "h264"),
     ],
 )
 def test_options_of_videos_are_not_for_pictures(
     sr_edge: SrEdge, bundle: Path, pictures: Path, tmp_path: Path, option: tuple[str, ...]
 ) -> None:
     for source in (pictures, pictures / "waves0.png"):
-        outcome = sr_edge("upscale", bundle, source, tmp_path / "out.png", *option, *ON)
+        out = tmp_path / ("out" if source.is_dir() else "out.png")
+        outcome = sr_edge("upscale", bundle, source, out, *option, *ON)
         assert outcome.code == 2
         assert option[0] in outcome.error and str(source) in outcome.error
 
