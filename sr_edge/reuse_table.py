@@ -147,12 +147,14 @@ class ReuseTable:
         psnr_db: Mean PSNR of the luma of computed tiles against the originals, on the pictures of the measurement.
         patches: Number of these pictures.
         placement: What placed tiles cost; None if it was not measured.
+        compression: Codecs whose changes were measured, "JPEG and H.264" where PyAV was installed.
     """
 
     losses: tuple[ReuseLoss, ...]
     psnr_db: float
     patches: int
     placement: PlacementTable | None = None
+    compression: str = "JPEG"
 
     def __post_init__(self) -> None:
         changes = [0.0, *(row.change for row in self.losses)]

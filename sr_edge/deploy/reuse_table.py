@@ -1,8 +1,9 @@
 """Measures what it costs to reuse the result of a tile that has changed a little: the table for `--reuse DB`.
 
 The pictures that calibration uses are taken as originals. Each is downscaled to a tile, which gets noise and JPEG
-compression, as the pictures of cameras have them. Then it is changed by a shift, by other noise, by other compression
-and by a change of the level, each of them scaled to given sizes of the change, and both tiles run in the network.
+compression, as the pictures of cameras have them. Then it is changed by a shift, by other noise, by other compression,
+by what H.264 makes of a still scene with noise, and by a change of the level, each of them scaled to given sizes of the
+change, and both tiles run in the network. H.264 needs PyAV, which is optional; the table says whether it was there.
 Larger pictures show what it costs to place tiles (`placement_table`).
 """
 
@@ -11,8 +12,9 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -42,6 +44,7 @@ BUDGET_S = 30.0
 
 _SEED = 3
 _NOISE_LEVELS, _JPEG_QUALITY, _OTHER_QUALITY = 1.5, 80, 50
+_H264_CRF, _H264_FRAMES = 23, 6
 _SHIFTS = ((0, 1), (1, 0), (1, 1))
 _FACTORS, _STEPS = (2.0**-8, 2.0**6), 12
 
@@ -119,7 +122,8 @@ def measure_reuse_table(
             figures.add(original, run, generator)
             placement.add(larger, _as_sent(larger, scale, generator), run, generator)
     progress(STAGE, PATCHES, PATCHES)
-    return replace(figures.table(), placement=placement.table())
+    compression = "JPEG and H.264" if _has_h264() else "JPEG"
+    return replace(figures.table(), compression=compression, placement=placement.table())
 
 
 class _Figures:
@@ -141,7 +145,7 @@ class _Figures:
             kept, now = run(pair.kept), unchanged if np.array_equal(pair.now, base) else run(pair.now)
             loss_db = self._psnr(now, target) - self._psnr(kept, target)
             # Noise and compression of the kept tile are as likely to be the lesser ones.
-            both = (loss_db, -loss_db) if pair.kind in ("noise", "compression") else (loss_db,)
+            both = (loss_db, -loss_db) if pair.kind in ("noise", "compression", "h264") else (loss_db,)
             self._losses_db[pair.kind, pair.change] += both
             if pair.kind != "level":
                 self._local_errors[pair.change].append(block_change(kept, now, BLOCK_PX * self._scale))
@@ -194,6 +198,7 @@ def _pairs(original: Frame, scale: int, generator: np.random.Generator) -> tuple
     sent = _compressed(clean + _NOISE_LEVELS * noise, _JPEG_QUALITY)
     shift = low_resolution(*_SHIFTS[generator.integers(len(_SHIFTS))]) - clean
     compression = _compressed(clean + _NOISE_LEVELS * noise, _OTHER_QUALITY) - sent
+    residual = _h264_residual(clean, generator.spawn(1)[0])  # leaves the generator as it is without H.264
     sign, dither = generator.choice((-1.0, 1.0)), generator.uniform(-0.5, 0.5, clean.shape)
     base = _rounded(sent)
 
@@ -204,9 +209,10 @@ def _pairs(original: Frame, scale: int, generator: np.random.Generator) -> tuple
             for kind, direction, other in (
                 ("shift", shift, still),
                 ("compression", compression, still),
+                ("h264", residual, still),
                 ("noise", noise, other_noise),
             ):
-                tiles = _changed(sent, direction, other, change)
+                tiles = None if direction is None else _changed(sent, direction, other, change)
                 if tiles is not None:
                     yield _Pair(kind, change, *tiles)
             yield _Pair("level", change, _rounded(sent + sign * change + dither), base)
@@ -236,6 +242,52 @@ def _compressed(levels: Levels, quality: int) -> Levels:
     colours = np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else colours
     compressed = compress_jpeg(colours, quality)[..., : levels.shape[2]].astype(np.float64) * 255
     return np.concatenate([compressed, levels[..., 3:]], axis=2)
+
+
+def _has_h264() -> bool:
+    """Whether PyAV is installed and has an encoder for H.264."""
+    try:
+        import av
+    except ImportError:
+        return False
+    return "libx264" in av.codecs_available
+
+
+def _h264_residual(clean: Levels, generator: np.random.Generator) -> Levels | None:
+    """How a still scene with noise differs between two frames, as H.264 sends it; None without H.264.
+
+    Alpha does not change. Sizes that 4:2:0 cannot have are padded.
+    """
+    if not _has_h264():
+        return None
+    height, width, channels = clean.shape
+    colours = clean[..., :3] if channels >= 3 else np.repeat(clean, 3, axis=2)
+    colours = np.pad(colours, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    noisy = (colours + _NOISE_LEVELS * generator.standard_normal(colours.shape) for _ in range(_H264_FRAMES))
+    decoded = _through_h264([_rounded(frame) for frame in noisy])
+    residual = np.zeros_like(clean)
+    change = decoded[-1].astype(np.float64) - decoded[1]
+    residual[..., :3] = change[:height, :width, : min(channels, 3)]
+    return residual
+
+
+def _through_h264(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames of a video, uint8 (height, width, 3), both even, after encoding and decoding."""
+    import av
+
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.height, encoder.width = frames[0].shape[:2]
+    encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 25), 1
+    encoder.options = {"crf": str(_H264_CRF), "preset": "veryfast", "tune": "zerolatency"}
+    packets = []
+    for number, frame in enumerate(frames):
+        picture = av.VideoFrame.from_ndarray(frame, "rgb24")
+        picture.pts, picture.time_base = number, encoder.time_base
+        packets += encoder.encode(picture)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    decoded = [each for packet in (*packets, *encoder.encode(None), None) for each in decoder.decode(packet)]
+    return [cast(Frame, each.to_ndarray(format="rgb24")) for each in decoded]
 
 
 def _rounded(levels: Levels) -> Frame:

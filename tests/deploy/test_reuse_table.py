@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,27 @@ def test_the_same_pictures_give_the_same_table(bundle: Path) -> None:
     with open_bundle(bundle) as opened:
         card = opened.manifest.card
     assert measure_reuse_table(card, PLAN, PICTURES, bundle, lambda *_: None) == card.reuse_table
+
+
+def test_without_pyav_the_table_is_measured_with_jpeg_only(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes as H.264 makes them are further ones: they leave the others as they are, and can only add to the loss."""
+    with open_bundle(bundle) as opened:
+        card = opened.manifest.card
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    table = measure_reuse_table(card, PLAN, PICTURES, bundle, lambda *_: None)
+    assert table.compression == "JPEG"
+    with_h264 = card.reuse_table
+    assert with_h264 is not None and with_h264.placement == table.placement
+    for row, other in zip(with_h264.losses, table.losses, strict=True):
+        assert row.level_db == other.level_db
+        assert row.mean_db >= other.mean_db and row.worst_db >= other.worst_db
+
+
+def test_changes_as_h264_makes_them_are_measured(bundle: Path) -> None:
+    pytest.importorskip("av")
+    with open_bundle(bundle) as opened:
+        table = opened.manifest.card.reuse_table
+    assert table is not None and table.compression == "JPEG and H.264"
 
 
 def test_after_the_time_is_over_one_picture_is_enough(bundle: Path) -> None:

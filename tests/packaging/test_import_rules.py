@@ -32,7 +32,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "pycuda": ("runtimes/cuda/cuda_pycuda.py",),
     "cv2": ("image_files/sixteen_bit.py",),
     "PIL": ("image_files/", "training/degradations/filters.py"),
-    "av": ("camera/", "calibration/data/patches.py"),
+    "av": ("camera/", "calibration/data/patches.py", "deploy/reuse_table.py"),
     "matplotlib": ("bench/", "training/", "calibration/selection/pareto.py"),
     "fsspec": ("cluster/locations.py", "cluster/patterns.py"),
     "s3fs": (),

@@ -165,12 +165,14 @@ def test_a_video_whose_parts_may_not_be_exact_is_refused(
     assert isinstance(caught.value.found, str) and reason in caught.value.found
 
 
-def test_fields_and_deinterlacing_are_refused(tmp_path: Path) -> None:
+def test_fields_deinterlacing_and_a_chosen_decoder_are_refused(tmp_path: Path) -> None:
     probe: VideoProbe = probe_video(shoot(tmp_path / "in.mp4", LONG))
     with pytest.raises(NotSeekable):
         index_frames(probe, is_deinterlaced=True)
     with pytest.raises(NotSeekable):
         index_frames(replace(probe, interlacing=Interlacing.FRAMES))
+    with pytest.raises(NotSeekable):
+        index_frames(replace(probe, decoder="h264"))
 
 
 def test_decoding_starts_only_where_the_parameter_sets_are_those_of_the_first_packet(tmp_path: Path) -> None:
