@@ -7,6 +7,9 @@
     ├── WeightsError             a checkpoint is unreadable, unsafe or does not match the network
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown format
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
+    │   ├── NotSeekable          a video cannot be decoded in parts with exactly the frames of the whole
+    │   ├── InexactSeek          the frames of a part of a video are not those that its index lists
+    │   └── PartsMissing         parts of a video are missing or damaged, so that they cannot be joined
     ├── ExportError              a graph could not be written, or differs from the network
     │   └── NotDeployable        a general rule, or a requested target, rejects the graph
     │       └── NotStatic        a network has no form with constant shapes; its traced form may work
@@ -107,6 +110,18 @@ class FrameError(SrEdgeError):
 
 class StreamError(SrEdgeError):
     pass
+
+
+class NotSeekable(StreamError):
+    pass
+
+
+class InexactSeek(StreamError):
+    pass
+
+
+class PartsMissing(StreamError):
+    """`found` is a tuple with the `FrameRange` of each part that has to be upscaled again."""
 
 
 class ExportError(SrEdgeError):

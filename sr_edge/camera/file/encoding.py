@@ -21,7 +21,6 @@ from sr_edge.camera.media.orientation import Matrix
 from sr_edge.errors import StreamError, UsageError
 
 MAX_THREADS = 16
-_CPUINFO = Path("/proc/cpuinfo")
 _PYAV_WITH_DISPLAY_MATRIX = "av>=17.1"
 
 
@@ -83,7 +82,7 @@ _RGB_AS = {
 
 @dataclass(frozen=True)
 class VideoFileEncoding:
-    """Everything that determines the encoded bits of the frames; the same for all segments of a file.
+    """Everything that determines the encoded bits of the frames; the same for all segments of a file and all machines.
 
     Attributes:
         encoder: FFmpeg's name of the encoder.
@@ -268,21 +267,12 @@ def _default_format(source: PixelFormat, width: int, height: int) -> PixelFormat
 
 
 def _library_options(codec: VideoCodec, probe: VideoProbe) -> Mapping[str, str]:
-    """Options that FFmpeg passes to x264, x265 and SVT-AV1 unparsed.
-
-    The AVX-512 code of x264 produces other bits than its C code, and not the same bits in every run. Its AVX2 code is
-    reproducible, and an interrupted run must continue with the bits that an uninterrupted run would have written.
-    """
+    """Options that FFmpeg passes to x264, x265 and SVT-AV1 unparsed."""
     if codec is VideoCodec.H265:
         return {"x265-params": ":".join(["log-level=none", *probe.hdr.x265_params()])}
     if codec is VideoCodec.H264:
-        has_avx512 = _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
         packing = _X264_FRAME_PACKING.get(probe.stereo or "")
-        params = [
-            *(["asm=avx2"] if has_avx512 else []),
-            *([f"frame-packing={packing}"] if packing else []),
-            *probe.hdr.x264_params(),
-        ]
+        params = [*([f"frame-packing={packing}"] if packing else []), *probe.hdr.x264_params()]
         return {"x264-params": ":".join(params)} if params else {}
     params = probe.hdr.svtav1_params() if codec is VideoCodec.AV1 else []
     return {"svtav1-params": ":".join(params)} if params else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import cast
@@ -88,6 +88,25 @@ class VideoJob:
     encoding: VideoFileEncoding
     copies: StreamCopies
 
+    def at(self, source: Path, target: Path) -> VideoJob:
+        """The same job with the source and the target at other paths, for example on another machine.
+
+        Args:
+            source: A copy of the source, or the same file under another path.
+            target: The file to write, in the same container format.
+
+        Raises:
+            UsageError: The suffix of `target` selects another container format.
+        """
+        if container_of(target) != self.encoding.container:
+            raise UsageError(
+                f"{target} has another container format than {self.target}",
+                found=target.suffix,
+                wanted=self.target.suffix,
+                remedy=f"end the name in {self.target.suffix}",
+            )
+        return replace(self, probe=replace(self.probe, path=source), target=target)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Differences from the source that are known before the work, and what may look wrong in the result."""
@@ -145,17 +164,54 @@ def upscale_video(
         UsageError: The segments of an interrupted run have other settings, or another process is writing the target.
         EngineError: Inference failed.
     """
-    fingerprint = _fingerprint(job, upscaler, segment_frames)
+    fingerprint = {
+        **encoding_fingerprint(job, upscaler, segment_frames),
+        "the video": _version_of(job.probe.path),
+        "the model's output": _output_digest(upscaler, job.probe.first_frame),
+    }
     with open_segments(
         job.target, fingerprint, segment_frames, resume=job.settings.resume, on_event=on_event
     ) as segments:
         resumed = segments.frames
         summary, reuse = segments.summary, None
         if summary is None:
-            summary, reuse = _encode_segments(job, upscaler, segments, on_frame)
-        mux_job = MuxJob(job.probe, job.encoding, job.copies.copied, job.settings.frames, segments.segments, summary)
-        mux(mux_job, segments.folder, job.target)
+            frame_range = job.settings.frames
+            source = VideoFileSource(job.probe, frame_range, segments.pts_of, job.settings.is_deinterlaced)
+            total = frame_range.count_in(job.probe.frame_count)
+            summary, reuse = encode_segments(source, upscaler, segments, job.encoding, total, on_frame)
+            segments.finish(summary)
+            if on_frame is not None:
+                on_frame(summary.frames, summary.frames)
+        mux_segments(job, segments, summary, segments.folder)
         segments.remove()
+    return video_result(job, summary, resumed, reuse)
+
+
+def mux_segments(job: VideoJob, segments: Segments, summary: ReadSummary, working_folder: Path) -> None:
+    """Joins all segments of a job, and moves the file to its target.
+
+    Args:
+        job: The job.
+        segments: All its segments.
+        summary: The summary of all its frames.
+        working_folder: Where the file is written before it is moved; on the file system of the target.
+
+    Raises:
+        StreamError: The file cannot be written, or the source or a segment cannot be read.
+    """
+    mux_job = MuxJob(job.probe, job.encoding, job.copies.copied, job.settings.frames, segments.segments, summary)
+    mux(mux_job, working_folder, job.target)
+
+
+def video_result(job: VideoJob, summary: ReadSummary, resumed: int, reuse: ReuseStatistics | None) -> VideoResult:
+    """Describes the file that a job has written.
+
+    Args:
+        job: The job, whose target is complete.
+        summary: The summary of all its frames.
+        resumed: How many of them an interrupted run had finished.
+        reuse: Which tiles were reused.
+    """
     encoding = job.encoding
     return VideoResult(
         source=job.probe.path,
@@ -172,24 +228,38 @@ def upscale_video(
     )
 
 
-def _encode_segments(
-    job: VideoJob, upscaler: FrameUpscaler, segments: Segments, on_frame: OnFrame | None
+def encode_segments(
+    source: VideoFileSource,
+    upscaler: FrameUpscaler,
+    segments: Segments,
+    encoding: VideoFileEncoding,
+    total: int,
+    on_frame: OnFrame | None,
 ) -> tuple[ReadSummary, ReuseStatistics | None]:
-    """Encodes the segments that are not finished; also returns what was reused."""
-    frame_range = job.settings.frames
-    source = VideoFileSource(job.probe, frame_range, segments.pts_of, job.settings.is_deinterlaced)
+    """Upscales and encodes the segments that are not finished.
+
+    Args:
+        source: The frames that are not finished.
+        upscaler: The model.
+        segments: Where the segments are kept.
+        encoding: How they are encoded.
+        total: The approximate number of frames, for `on_frame`; 0 if it is unknown.
+        on_frame: Called after each encoded frame.
+
+    Returns:
+        The summary of the source, and what was reused.
+
+    Raises:
+        StreamError, FrameError, EngineError: As `upscale_video`.
+    """
     options = LoopOptions(Policy(Dropping.BLOCK), max_consecutive_failures=1, stage_timeout_s=_FRAME_TIMEOUT_S)
     loop = Loop(source, upscaler, options)
-    frames = _report_frames(
-        cast("Generator[VideoFrame, None, None]", loop.frames()),
-        segments.frames,
-        frame_range.count_in(job.probe.frame_count),
-        on_frame,
-    )
+    loop_frames = cast("Generator[VideoFrame, None, None]", loop.frames())
+    frames = _report_frames(loop_frames, segments.frames, total, on_frame)
     try:
         with closing(frames):
             for number, segment_frames in groupby(frames, segments.segment_of):
-                segments.write(number, segment_frames, job.encoding)
+                segments.write(number, segment_frames, encoding)
     except StreamError as error:
         if isinstance(error.__cause__, SrEdgeError):  # the loop wraps what fails in a frame
             raise error.__cause__ from None
@@ -198,9 +268,6 @@ def _encode_segments(
         raise StreamError(
             f"decoding stopped before the end of {source.name}", found=source.name, remedy="run the same command again"
         )
-    segments.finish(source.summary)
-    if on_frame is not None:
-        on_frame(source.summary.frames, source.summary.frames)
     return source.summary, loop.report().reuse
 
 
@@ -216,16 +283,12 @@ def _report_frames(
                 on_frame(finished, max(finished, total))
 
 
-def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) -> Fingerprint:
-    """Everything that determines the encoded frames, by the names under which users know it."""
-    probe, encoding = job.probe, job.encoding
-    status = probe.path.stat()
-    reuse = upscaler.reuse
+def encoding_fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) -> Fingerprint:
+    """What determines the encoded frames beside the source and the model, by the names under which users know it."""
+    encoding, reuse = job.encoding, upscaler.reuse
     return {
-        "the video": f"{status.st_size} bytes of {status.st_mtime_ns}",
         "--frames": str(job.settings.frames),
         "--deinterlace": str(job.settings.is_deinterlaced),
-        "the model's output": _output_digest(upscaler, probe.first_frame),
         "the encoder": f"{encoding.encoder} {dict(encoding.options)}",
         "the frame format": f"{encoding.width}x{encoding.height} {encoding.format} {encoding.colour}",
         "the encoder's threads": str(encoding.threads),
@@ -234,6 +297,11 @@ def _fingerprint(job: VideoJob, upscaler: FrameUpscaler, segment_frames: int) ->
         # The frames are the same with exact reuse and without reuse.
         "--reuse": EXACT if reuse.bound_db is None else f"{reuse}, refreshed every {reuse.refresh_s:g} s",
     }
+
+
+def _version_of(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
 def _output_digest(upscaler: FrameUpscaler, frame: VideoFrame) -> str:

@@ -20,7 +20,7 @@ from sr_edge.camera.media.timeline import Timeline
 from sr_edge.camera.protocols import SourceInfo
 from sr_edge.errors import FrameError, StreamError
 
-_FORMAT_WITHOUT_PTS = "avi"
+FORMAT_WITHOUT_PTS = "avi"
 """AVI stores when a frame is decoded, not when it is displayed: only the order of decoding is known."""
 _END_TOLERANCE_S, _END_TOLERANCE_WITH_LOSS_S = Fraction(1), Fraction(1, 10)
 """A file that ends earlier than its header declares by more than this is truncated; the second value applies if the
@@ -95,7 +95,7 @@ class VideoFileSource:
         self._declared: set[str] = set()
         self._closed = threading.Event()
         self._timeline = Timeline(is_live=False)
-        self._progress = _ReadProgress()
+        self._progress = ReadProgress()
         self._decoder: StrictDecoder | None = None
         self._first_pts = 0
         self._first_dts: int | None = None
@@ -206,11 +206,11 @@ class VideoFileSource:
 
     def _pictures(self, is_parallel: bool) -> Iterator[tuple[Any, int | None]]:
         """Decodes the file from its start."""
-        self._progress, self._first_dts = _ReadProgress(), None
+        self._progress, self._first_dts = ReadProgress(), None
         with open_video(self._probe.path) as (container, video):
             decoder = self._decoder = StrictDecoder(video, is_parallel)
             deinterlacer = Deinterlacer(self._probe.interlacing) if self._is_deinterlaced else None
-            stores_pts = container.format.name != _FORMAT_WITHOUT_PTS
+            stores_pts = container.format.name != FORMAT_WITHOUT_PTS
             self._progress.read_header(container, video)
             packets = packets_of(container)
             while (packet := self._next_packet(packets)) is not None:
@@ -250,7 +250,7 @@ class VideoFileSource:
             )
 
 
-class _ReadProgress:
+class ReadProgress:
     """How far a file was read, compared with the end that its header declares."""
 
     def __init__(self) -> None:

@@ -25,17 +25,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-
 from sr_edge.bundle import sha256_of
-from sr_edge.camera.file.encoding import SEGMENT_CONTAINER, VideoFileEncoding
+from sr_edge.camera.file.encoding import VideoFileEncoding
 from sr_edge.camera.file.reader import ReadSummary
+from sr_edge.camera.file.segment_encoder import encode_segment
 from sr_edge.camera.flow.events import ignore_event
-from sr_edge.camera.media.conversion import av_from_frame, reformatted
-from sr_edge.camera.media.encoder_settings import open_encoder
 from sr_edge.camera.media.ffmpeg_errors import stream_errors
 from sr_edge.camera.media.frame import VideoFrame
-from sr_edge.errors import StreamError, UsageError
+from sr_edge.errors import UsageError
 from sr_edge.files.whole_file import whole_file
 
 SEGMENT_FRAMES = 60
@@ -70,7 +67,12 @@ class Segments:
     """The encoded segments of one file. Only one process may write them at a time; see `open_segments`."""
 
     def __init__(
-        self, folder: Path, target: Path, segment_frames: int, on_event: Callable[[str], None] = ignore_event
+        self,
+        folder: Path,
+        target: Path,
+        segment_frames: int,
+        on_event: Callable[[str], None] = ignore_event,
+        numbers: range | None = None,
     ) -> None:
         """Finds the segments that are intact.
 
@@ -79,11 +81,13 @@ class Segments:
             target: The file that the segments become.
             segment_frames: Frames of each segment but the last.
             on_event: Called with each file that is damaged or missing.
+            numbers: The segments of a part of the file; the others in the folder are not read. None means all.
         """
         self.folder = folder
         self.target = target
         self._segment_frames = segment_frames
         self._on_event = on_event
+        self._numbers = numbers
         self._segments = dict(self._intact_segments())
 
     @property
@@ -112,7 +116,7 @@ class Segments:
         file = self.folder / _SUMMARY
         if not file.exists():
             return None
-        summary = ReadSummary.parse(_read_json(file))
+        summary = ReadSummary.parse(read_json(file))
         if summary is None:
             self._on_event(f"{file} is damaged, and is written again")
         return summary if summary is not None and summary.frames == self.frames else None
@@ -126,10 +130,10 @@ class Segments:
         file = self._file(number)
         with stream_errors(str(self.target)):
             with whole_file(file) as unfinished:
-                pts, reorder_depth = _encode(unfinished, frames, encoding, self._segment_frames)
+                pts, reorder_depth = encode_segment(unfinished, frames, encoding, self._segment_frames)
             # Written after the video: the segment counts as complete once this file exists.
             record = {"pts": pts, "reorder_depth": reorder_depth, "sha256": sha256_of(file)}
-            _write_json(file.with_suffix(".json"), record)
+            write_json(file.with_suffix(".json"), record)
         self._segments[number] = Segment(file, pts, reorder_depth)
 
     def finish(self, summary: ReadSummary) -> None:
@@ -139,7 +143,7 @@ class Segments:
             StreamError: The summary cannot be written.
         """
         with stream_errors(str(self.target)):
-            _write_json(self.folder / _SUMMARY, asdict(summary))
+            write_json(self.folder / _SUMMARY, asdict(summary))
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
@@ -147,7 +151,9 @@ class Segments:
     def _intact_segments(self) -> Iterator[tuple[int, Segment]]:
         for record_file in sorted(self.folder.glob(_RECORDS)):
             number, file = int(record_file.stem), record_file.with_suffix(".mp4")
-            record = _read_json(record_file)
+            if self._numbers is not None and number not in self._numbers:
+                continue
+            record = read_json(record_file)
             if not _is_segment_record(record):
                 self._on_event(f"{record_file} is damaged; its frames are upscaled again")
             elif not file.is_file():
@@ -166,9 +172,7 @@ def frames_kept(target: Path) -> int:
 
     The content of the segments is not verified, which would take long: this is called after Ctrl-C.
     """
-    records = (
-        _read_json(file) for file in segments_folder(target).glob(_RECORDS) if file.with_suffix(".mp4").is_file()
-    )
+    records = (read_json(file) for file in segments_folder(target).glob(_RECORDS) if file.with_suffix(".mp4").is_file())
     return sum(len(record["pts"]) for record in records if _is_segment_record(record))
 
 
@@ -228,6 +232,41 @@ def open_segments(
                 shutil.rmtree(folder)
 
 
+def open_part(
+    folder: Path,
+    target: Path,
+    fingerprint: Fingerprint,
+    segment_frames: int,
+    numbers: range,
+    on_event: Callable[[str], None] = ignore_event,
+) -> Segments:
+    """Opens the segments of one part in a folder that several machines may write at the same time.
+
+    The folder is not locked. Two processes that write the same segment write the same frames, and each file is moved
+    into place atomically.
+
+    Args:
+        folder: The folder of the segments of all parts; it is created if needed.
+        target: The file that the segments become.
+        fingerprint: What determines the encoded frames.
+        segment_frames: Frames of each segment but the last.
+        numbers: The segments of the part.
+        on_event: Called with each file that is damaged or missing.
+
+    Raises:
+        UsageError: The segments in the folder have another fingerprint.
+        StreamError: The folder cannot be created.
+    """
+    with stream_errors(str(target)):
+        folder.mkdir(parents=True, exist_ok=True)
+        planned = _fingerprint_in(read_json(folder / _PLAN))
+        if planned is None:
+            write_json(folder / _PLAN, {"layout": _LAYOUT, "fingerprint": dict(fingerprint)})
+        else:
+            _require_same_plan(planned, fingerprint, target)
+    return Segments(folder, target, segment_frames, on_event, numbers)
+
+
 def _require_own_folder(folder: Path) -> None:
     """Raises UsageError if the folder contains something, and none of the files by which sr-edge marks its folders."""
     if folder.is_dir():
@@ -245,7 +284,7 @@ def _require_own_folder(folder: Path) -> None:
 def _prepare(folder: Path, target: Path, fingerprint: Fingerprint, on_event: Callable[[str], None]) -> None:
     """Checks the plan of the segments in the folder, or writes it if there are none that can be used."""
     file = folder / _PLAN
-    plan = _read_json(file)
+    plan = read_json(file)
     usable = _fingerprint_in(plan)
     has_segments = any(folder.glob(_RECORDS))
     if has_segments and usable is None:
@@ -254,10 +293,15 @@ def _prepare(folder: Path, target: Path, fingerprint: Fingerprint, on_event: Cal
         on_event(f"the unfinished work in {folder} is not used, because {reason}; all frames are upscaled again")
     if not has_segments or usable is None:
         _clear(folder)
-        _write_json(file, {"layout": _LAYOUT, "fingerprint": dict(fingerprint)})
+        write_json(file, {"layout": _LAYOUT, "fingerprint": dict(fingerprint)})
         return
-    for name in {**usable, **fingerprint}:
-        earlier, current = usable.get(name, "unknown"), fingerprint.get(name, "unknown")
+    _require_same_plan(usable, fingerprint, target)
+
+
+def _require_same_plan(planned: Fingerprint, fingerprint: Fingerprint, target: Path) -> None:
+    """Raises UsageError if segments that were encoded by one plan cannot be joined with those of the other."""
+    for name in {**planned, **fingerprint}:
+        earlier, current = planned.get(name, "unknown"), fingerprint.get(name, "unknown")
         if earlier != current:
             raise UsageError(
                 f"{target} was started with {name} {earlier}, and now it is {current}",
@@ -295,8 +339,8 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _read_json(path: Path) -> Any:
-    """The content of a file that `_write_json` wrote; None if there is none, or it is damaged."""
+def read_json(path: Path) -> Any:
+    """The content of a file that `write_json` wrote; None if there is none, or it is damaged."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -306,77 +350,10 @@ def _read_json(path: Path) -> Any:
     return document["content"] if document["sha256"] == _digest(document["content"]) else None
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps({"content": content, "sha256": _digest(content)}), encoding="utf-8")
 
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _encode(
-    path: Path, frames: Iterator[VideoFrame], encoding: VideoFileEncoding, segment_frames: int
-) -> tuple[tuple[int, ...], int]:
-    """Encodes the frames to a file whose timestamps start at 0.
-
-    Returns:
-        The original pts of the frames, and the reorder depth.
-    """
-    pts: list[int] = []
-    encoded_pts: list[int] = []
-    timescale = str(encoding.time_base.denominator)
-    options = {"fflags": "+bitexact", "video_track_timescale": timescale, "movie_timescale": timescale}
-    with av.open(f"file:{path}", "w", format=SEGMENT_CONTAINER, options=options) as container:
-        stream = _add_video_stream(container, encoding, segment_frames)
-
-        def encode(av_frame: av.VideoFrame | None) -> None:
-            for packet in stream.encode(av_frame):
-                # x265 sets invalid decoding times in segments of one or two frames. `mux` replaces all of them, so
-                # here they need only increase and be no later than the pts.
-                packet.dts = len(encoded_pts) - segment_frames
-                encoded_pts.append(packet.pts)
-                container.mux(packet)
-
-        for frame in frames:
-            pts.append(_pts_of(frame))
-            av_frame = av_from_frame(reformatted(frame, encoding.format))
-            av_frame.pts, av_frame.time_base = pts[-1] - pts[0], encoding.time_base
-            encode(av_frame)
-        encode(None)
-    displayed_pts = sorted(encoded_pts)
-    if displayed_pts != [time - pts[0] for time in pts]:
-        raise StreamError(
-            f"{encoding.encoder} returned frames with other timestamps than it was given",
-            found=tuple(time + pts[0] for time in displayed_pts),
-            wanted=tuple(pts),
-            remedy="choose another --codec",
-        )
-    display_index = {time: index for index, time in enumerate(displayed_pts)}
-    return tuple(pts), max(index - display_index[time] for index, time in enumerate(encoded_pts))
-
-
-def _pts_of(frame: VideoFrame) -> int:
-    if frame.pts is None:
-        raise StreamError(
-            "a decoded frame has no timestamp",
-            wanted="a timestamp",
-            remedy="please report this as a bug of sr_edge, with the video if possible",
-        )
-    return frame.pts
-
-
-def _add_video_stream(container: Any, encoding: VideoFileEncoding, segment_frames: int) -> Any:
-    stream = container.add_stream(encoding.encoder, rate=encoding.frame_rate, options=dict(encoding.options))
-    context = stream.codec_context
-    stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.format.value
-    context.time_base = stream.time_base = encoding.time_base
-    context.thread_count, context.gop_size = encoding.threads, segment_frames
-    context.color_range, context.colorspace = int(encoding.colour.range), encoding.colour.matrix
-    context.color_primaries, context.color_trc = encoding.colour.primaries, encoding.colour.transfer
-    if encoding.sample_aspect_ratio is not None:
-        context.sample_aspect_ratio = encoding.sample_aspect_ratio
-    if encoding.display_matrix is not None:
-        stream.set_display_matrix(encoding.display_matrix)
-    open_encoder(context)
-    return stream
