@@ -6,6 +6,7 @@
     │   └── TileError            a tile size that does not fit the network or the picture
     ├── WeightsError             a checkpoint is unreadable, unsafe or does not match the network
     ├── FrameError               a picture or video is missing, truncated, too large or of an unknown format
+    ├── StorageError             a folder or an object store cannot be listed, read or written
     ├── StreamError              a camera, stream, video file or sink cannot be opened, or is lost
     │   ├── NotSeekable          a video cannot be decoded in parts with exactly the frames of the whole
     │   ├── InexactSeek          the frames of a part of a video are not those that its index lists
@@ -105,6 +106,10 @@ class WeightsError(SrEdgeError):
 
 
 class FrameError(SrEdgeError):
+    pass
+
+
+class StorageError(SrEdgeError):
     pass
 
 

@@ -1,4 +1,4 @@
-"""Recognises files by their first bytes: those in which networks are shared, and playlists."""
+"""Recognises files by their first bytes: those in which networks are shared, playlists, and containers of video."""
 
 from __future__ import annotations
 
@@ -15,6 +15,25 @@ _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 
 _PLAYLIST_HEADER_BYTES = 2048
 _PLAYLISTS = (b"#EXTM3U", b"<MPD", b"ffconcat version")
+
+VIDEO_HEADER_BYTES = 256
+"""How many bytes of a file `is_video_container` needs."""
+_CONTAINERS = (
+    b"\x1a\x45\xdf\xa3",  # Matroska and WebM
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG-1 and MPEG-2 video
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF, WMV
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
+    b"FLV\x01",
+    b"OggS",
+    b"YUV4MPEG2",
+    b"DKIF",  # IVF
+    b"nut/multimedia container",
+)
+_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free", b"styp")
+"""The first box of an MP4 or QuickTime file."""
+_TRANSPORT_PACKETS = ((0, 188), (4, 192))
+"""Where the sync byte of MPEG transport streams is, and the length of a packet."""
 
 
 def is_zip(header: bytes) -> bool:
@@ -51,3 +70,17 @@ def is_playlist(path: Path) -> bool:
     except OSError:
         return False
     return any(mark in header for mark in _PLAYLISTS)
+
+
+def is_video_container(header: bytes) -> bool:
+    """Whether a file begins as containers of video do, which may also contain audio only.
+
+    Args:
+        header: At least `VIDEO_HEADER_BYTES` bytes, or the whole file if it is shorter.
+    """
+    return (
+        header.startswith(_CONTAINERS)
+        or header[4:8] in _ISO_BOXES
+        or (header[:4] == b"RIFF" and header[8:11] == b"AVI")
+        or any(header[at : at + 1] == header[at + step : at + step + 1] == b"G" for at, step in _TRANSPORT_PACKETS)
+    )
