@@ -103,12 +103,24 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
     return False
 
 
-@contextmanager
-def progress_on_stderr() -> Iterator[StageProgress]:
-    """Yields `report(stage, done, total)`: on a terminal each stage has a bar until it is done, else a line.
+class ShowProgress(Protocol):
+    """Shows the progress of a stage; a `StageProgress` that can also say more."""
 
-    A stage of one step is shown as a moving bar without numbers.
-    """
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Shows how far a stage is.
+
+        Args:
+            stage: Name of the stage.
+            done: Number of steps that are done.
+            total: Number of all steps; a stage of one step is shown as a moving bar without numbers.
+            detail: What is shown behind the bar, for example a rate.
+        """
+        ...
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[ShowProgress]:
+    """Yields `report(stage, done, total, detail)`: on a terminal each stage has a bar until it is done, else a line."""
     from rich.progress import Progress, TaskID
 
     console = console_on(sys.stderr)
@@ -117,15 +129,15 @@ def progress_on_stderr() -> Iterator[StageProgress]:
     state = current_state()
     bars = Progress(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, detail: str = "") -> None:
         stage = without_secrets_of_command(stage)
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total)
+            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total, detail="")
             if not is_live:
                 print_line(f"{stage} ...")
-        bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
+        bars.update(tasks[stage], completed=done, total=steps, visible=done < total, detail=detail)
 
     with bars:
         yield report
@@ -157,7 +169,8 @@ def _columns(width: int) -> list[ProgressColumn]:
     left = TimeRemainingColumn()
     name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     bar = [BarColumn(bar_width=16)] if width >= BAR_FROM_WIDTH else []
-    return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count()]
+    detail = TextColumn("{task.fields[detail]}", markup=False)
+    return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count(), detail]
 
 
 @contextmanager
