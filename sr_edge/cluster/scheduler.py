@@ -31,7 +31,6 @@ NO_NODES_TIMEOUT_S = 120.0
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 _Work = TypeVar("_Work", contravariant=True)
-_Result = TypeVar("_Result", covariant=True)
 _TakenResult = TypeVar("_TakenResult", contravariant=True)
 
 
@@ -125,7 +124,7 @@ class Broke:
 Event = Began | Advanced | Ended[Result] | Unable | Broke
 
 
-class Cluster(Protocol[_Work, _Result]):
+class Cluster(Protocol[_Work, Result]):
     """Runs work on several machines. The implementation for Ray is `sr_edge.cluster.ray_cluster`."""
 
     def nodes(self) -> Mapping[str, Node]:
@@ -136,7 +135,7 @@ class Cluster(Protocol[_Work, _Result]):
         """Sends work to any machine that is not excluded, as soon as it has room."""
         ...
 
-    def wait(self, timeout_s: float) -> list[Event[_Result]]:
+    def wait(self, timeout_s: float) -> list[Event[Result]]:
         """What happened since the last call; waits for the first event at most so long."""
         ...
 

@@ -42,7 +42,7 @@ class FakeCluster:
     waiting: dict[int, tuple[str, frozenset[str]]] = field(default_factory=dict)
     most_waiting: int = 0
     stopped: bool = False
-    on_wait: Callable[[], None] = lambda: None
+    on_wait: Callable[[], object] = lambda: None
 
     def nodes(self) -> Mapping[str, Node]:
         return dict(self.machines)
