@@ -218,6 +218,9 @@ class Scheduler(Generic[Work, Result]):
         try:
             while True:
                 self._update_nodes()
+                if self.is_stopping():
+                    self._withdraw(lambda sent: True)
+                    self._queue.clear()
                 is_complete = self._send(new_tasks)
                 if not self._sent and (is_complete or self.is_stopping()):
                     return
@@ -241,7 +244,7 @@ class Scheduler(Generic[Work, Result]):
         self._divide_nodes()
         if self._able:
             self._able_at = now
-            self._withdraw_unplaceable()
+            self._withdraw(lambda sent: self._able <= sent.excluded)  # it waits for machines that are lost
         elif now - self._able_at > NO_NODES_TIMEOUT_S:
             raise ClusterError(
                 "no machine that can run the job is left in the cluster",
@@ -268,10 +271,10 @@ class Scheduler(Generic[Work, Result]):
         """A machine by its identifier, which is also its name if it is new or lost."""
         return self._nodes.get(name) or Node(name, name[:12], 0)
 
-    def _withdraw_unplaceable(self) -> None:
-        """Takes back tasks that wait for machines of which all are excluded by now."""
+    def _withdraw(self, is_meant: Callable[[_Sent[Work]], bool]) -> None:
+        """Takes back tasks that have not begun; they are waiting to be sent again."""
         for ticket, sent in list(self._sent.items()):
-            if not sent.node.id and self._able <= sent.excluded:
+            if not sent.node.id and is_meant(sent):
                 self.cluster.withdraw(ticket)
                 del self._sent[ticket]
                 self._add([sent.task])
