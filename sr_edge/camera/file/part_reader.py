@@ -91,13 +91,19 @@ class PartSource(VideoFileSource):
             )
 
     def _exact_frames(self, first: int, end: int) -> Iterator[tuple[int, Any]]:
-        """The frames and their numbers; starts one key frame earlier if the part is not reached exactly."""
-        entries = self._index.entries_before(first)[:_ATTEMPTS]
+        """The frames and their numbers; starts one key frame earlier if the part is not reached exactly.
+
+        A damaged frame before the range of the job would change the numbers of all frames in it, so the first part
+        decodes from the start of the file. The frame after the last one is decoded, too: it determines how long that
+        one is displayed.
+        """
+        entries = self._index.entries_before(first if self._part.start else 0)[:_ATTEMPTS]
+        through = min(end + 1, len(self._index.pts))
         for entry in entries:
             has_begun = False
             try:
-                for number, av_frame in self._checked_frames(entry, end):
-                    if number >= first:
+                for number, av_frame in self._checked_frames(entry, through):
+                    if first <= number < end:
                         has_begun = True
                         yield number, av_frame
             except InexactSeek:

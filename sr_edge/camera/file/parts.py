@@ -116,7 +116,7 @@ def upscale_video_part(
     """Upscales a part of a video, and keeps its encoded segments in a folder.
 
     Segments that are intact in the folder are not computed again. The caller uses one folder for one source and one
-    model: what else determines the frames is checked.
+    model: what else determines the frames is checked. `VideoSettings.resume` is ignored.
 
     Args:
         job: The checked plan of the whole video.

@@ -94,20 +94,24 @@ def _add_video_stream(container: Any, encoding: VideoFileEncoding, segment_frame
     return stream
 
 
-def machine_options(encoding: VideoFileEncoding) -> dict[str, str]:
-    """The options of the encoder on this machine; the bits do not depend on what is added to those that are planned.
+def machine_options(encoding: VideoFileEncoding, cpuinfo: Path = _CPUINFO) -> dict[str, str]:
+    """The options of the encoder on this machine: those that are planned, and which instructions it may not use.
 
     The AVX-512 code of x264 produces other bits than its code for AVX2, AVX, SSE4.2 and SSSE3, which all produce the
     same, and not the same bits in every run. Segments that were encoded on several machines, or by an interrupted run,
-    must have the bits of an uninterrupted run on one machine.
+    must have the bits of an uninterrupted run on one machine. An option `asm` of the user is kept.
+
+    Args:
+        encoding: The planned encoding.
+        cpuinfo: The file in which Linux lists the instructions of the processor.
     """
     options = dict(encoding.options)
-    if encoding.encoder not in ("libx264", "libx264rgb") or not _has_avx512():
+    if encoding.encoder not in ("libx264", "libx264rgb") or not _has_avx512(cpuinfo):
         return options
     if any(option.startswith("asm=") for name in _X264_PARAMS for option in options.get(name, "").split(":")):
         return options
     return {**options, "x264-params": ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))}
 
 
-def _has_avx512() -> bool:
-    return _CPUINFO.exists() and "avx512" in _CPUINFO.read_text(encoding="ascii", errors="replace")
+def _has_avx512(cpuinfo: Path) -> bool:
+    return cpuinfo.exists() and "avx512" in cpuinfo.read_text(encoding="ascii", errors="replace")
