@@ -71,6 +71,8 @@ def stamps_of(entries: Sequence[ListedPath]) -> Iterator[tuple[Stamp | None, str
 
 
 def _stamp_or_reason(entry: ListedPath) -> tuple[Stamp | None, str]:
+    if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):  # a key is not normalised, and no path of a result
+        return None, "a component of its path is empty, . or .."
     try:
         found = stamp(entry.location)
         problem = "" if found else "it is a folder" if is_folder(entry.location) else "there is no such file"

@@ -257,10 +257,10 @@ def _notes_on_names(files: Sequence[SourceFile]) -> list[str]:
     """Says which suffixes of sources are replaced, once for each suffix."""
     counts: dict[tuple[str, str], int] = {}
     for file in files:
-        before, after = Path(file.path).suffix.lower(), Path(file.name).suffix.lower()
-        if before != after:
+        if file.name != file.path:
+            before, after = Path(file.path).suffix.lower(), Path(file.name).suffix.lower()
             counts[before, after] = counts.get((before, after), 0) + 1
     return [
-        f"{before or 'nameless'} files cannot be written; the results of {count} are {after} files"
+        f"{before or 'these'} files cannot be written, so the results of {count} are {after} files"
         for (before, after), count in sorted(counts.items())
     ]

@@ -1,6 +1,6 @@
 """Where files of a batch are: paths on this machine and URLs of object stores, behind the same functions.
 
-URLs are opened with fsspec, which is imported here and in `folders.py` and `transfer.py` through `file_system` only.
+URLs are opened with fsspec; the other modules of the package use its file systems through `file_system`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ class Location:
     @property
     def suffix(self) -> str:
         """The suffix of the name in lower case, for example ".png"."""
-        return PurePosixPath(self.name).suffix.lower() if self.name else ""
+        return posixpath.splitext(self.name)[1].lower()
 
     @property
     def parent(self) -> Location:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from sr_edge.cluster.locations import Location
 from sr_edge.errors import UsageError
@@ -53,10 +54,15 @@ class Pattern:
 
     def matches(self, path: str) -> bool:
         """Whether a path below `base` matches."""
-        from fsspec.utils import glob_translate
-
-        return re.match(glob_translate("/".join(self.components)), path) is not None
+        return _expression(self.components).match(path) is not None
 
     def may_contain(self, path: str) -> bool:
         """Whether the path of a folder is not deeper than paths that match."""
         return self.max_depth is None or path.count("/") < self.max_depth
+
+
+@cache
+def _expression(components: tuple[str, ...]) -> re.Pattern[str]:
+    from fsspec.utils import glob_translate
+
+    return re.compile(glob_translate("/".join(components)))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sr_edge.cluster.listing import Listing, list_source
-from sr_edge.cluster.locations import Location, write_bytes
+from sr_edge.cluster.locations import Location, file_system, write_bytes
 from sr_edge.cluster.media_kinds import Kind, kind_of
 from sr_edge.errors import FrameError, UsageError
 from tests.expected_errors import raises
@@ -33,7 +33,12 @@ def fill(place: Location, names: Sequence[str]) -> None:
     """Writes a picture under names of pictures, and text under all others."""
     for name in names:
         is_picture = name.lower().endswith((".png", ".bmp", ".jpg", ".gif"))
-        write_bytes(place.join(name), PNG if is_picture else PLAIN_TEXT)
+        content, location = PNG if is_picture else PLAIN_TEXT, place.join(name)
+        if location.is_local:  # without waiting for the disk
+            location.path.parent.mkdir(parents=True, exist_ok=True)
+            location.path.write_bytes(content)
+        else:
+            write_bytes(location, content)
 
 
 def names_in(listing: Listing) -> list[str]:
@@ -173,6 +178,16 @@ class TestLocalFolder:
         assert done.stdout.strip() == f"['a.png', 'b/d.png'] ['{folder}/b/locked']", done.stderr
 
 
+class TestBucket:
+    def test_with_keys_that_are_no_paths(self, s3: Location, target: Location) -> None:
+        fill(s3, ["a.png", "b/c.png", "b//d.png", "b/../e.png"])
+        system, path = file_system(s3)
+        system.pipe_file(f"{path}/b/", b"")
+        listing = list_source(s3.address, target)
+        assert names_in(listing) == ["a.png", "b/c.png"]
+        assert listing.other_names == ["b//"]
+
+
 class TestPattern:
     @pytest.mark.parametrize(
         ("pattern", "expected"),
@@ -261,6 +276,13 @@ class TestList:
         ]
         listing = list_source(self.write(Location(str(tmp_path / "lists")), *entries), target)
         assert names_in(listing) == ["1/a.png", "2/a.png", "own/c.png", "a/1.png", "b/2.png"]
+
+    def test_with_keys_that_lead_out_of_the_target_reports_them(self, memory: Location, target: Location) -> None:
+        fill(memory, ["b/c.png"])
+        entries = [f"{memory.root}/../a.png", f"{memory.address}/b//c.png", f"{memory.address}/b/c.png"]
+        listing = list_source(self.write(Location(f"{memory.address}-lists"), *entries), target)
+        assert names_in(listing) == ["b/c.png"]
+        assert len(listing.failures) == 2
 
     def test_that_is_empty_is_refused(self, source: Location, target: Location) -> None:
         with raises(FrameError, found=0):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from sr_edge.cluster.folders import list_files, remove_folder
 from sr_edge.cluster.locations import (
@@ -19,6 +22,7 @@ from sr_edge.cluster.locations import (
     remove,
     require_target,
     stamp,
+    storage_errors,
     write_bytes,
 )
 from sr_edge.cluster.transfer import fetch, output, publish
@@ -198,6 +202,36 @@ class TestResults:
             publish(tmp_path / "result", Location(str(tmp_path / ("n" * 300 + ".png"))))
 
 
+class DamagingStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store that loses the end of each file on its way."""
+
+    protocol = "damaging"
+
+    def put_file(self, lpath: str, rpath: str, **options: object) -> None:
+        self.pipe_file(rpath, Path(lpath).read_bytes()[:-1])
+
+    def get_file(self, rpath: str, lpath: str, **options: object) -> None:
+        Path(lpath).write_bytes(self.cat_file(rpath)[:-1])
+
+
+class TestDamagedTransfer:
+    @pytest.fixture
+    def damaging(self) -> Location:
+        fsspec.register_implementation("damaging", DamagingStore, clobber=True)
+        return Location("damaging://folder/a.png")
+
+    def test_to_a_store_is_an_error_and_leaves_nothing(self, damaging: Location, tmp_path: Path) -> None:
+        (tmp_path / "result").write_bytes(bytes(100))
+        with raises(StorageError, found=99, wanted=100):
+            publish(tmp_path / "result", damaging)
+        assert not exists(damaging)
+
+    def test_from_a_store_is_an_error(self, damaging: Location) -> None:
+        write_bytes(damaging, bytes(100))
+        with raises(StorageError, found=99, wanted=100), fetch(damaging):
+            pass
+
+
 class TestTarget:
     def test_is_created(self, tmp_path: Path) -> None:
         require_target(Location(str(tmp_path / "a" / "b")))
@@ -214,6 +248,30 @@ class TestTarget:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_name_a_full_disk(self, tmp_path: Path, number: int) -> None:
+        place = Location(str(tmp_path / "a.png"))
+        with raises(StorageError, found=str(place)) as caught, storage_errors(place, "write"):
+            raise OSError(number, os.strerror(number), str(tmp_path / "temporary"))
+        assert "space" in caught.value.problem
+
+    def test_name_what_is_not_allowed(self, s3: Location) -> None:
+        with raises(StorageError) as caught, storage_errors(s3, "read"):
+            raise PermissionError("Forbidden")
+        assert "denied" in caught.value.problem
+
+    def test_of_libraries_show_no_secrets(self) -> None:
+        place = Location("sftp://user:geheim@host/a.png")
+        with pytest.raises(StorageError) as caught, storage_errors(place, "read"):
+            raise RuntimeError(f"cannot open {place.address}\nat line 1")
+        assert "geheim" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_name_that_is_no_unicode_cannot_be_stored(self, s3: Location) -> None:
+        place = s3.join(os.fsdecode(b"latin\xe9.png"))
+        with raises(StorageError), output(place) as path:
+            path.write_bytes(b"result")
+
     def test_name_a_bucket_that_does_not_exist(self, s3_settings: None) -> None:
         missing = Location("s3://no-such-bucket/a.png")
         for action in (stamp, read_bytes, is_folder, lambda place: write_bytes(place, b"1")):

@@ -34,6 +34,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "PIL": ("image_files/", "training/degradations/filters.py"),
     "av": ("camera/", "calibration/data/patches.py"),
     "matplotlib": ("bench/", "training/", "calibration/selection/pareto.py"),
+    "fsspec": ("cluster/locations.py", "cluster/patterns.py"),
+    "s3fs": (),
     "starlette": ("camera/preview/",),
     "uvicorn": ("camera/preview/",),
     "gi": ("camera/sources/gst/bindings.py",),
