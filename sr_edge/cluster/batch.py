@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sr_edge.cluster.items import JoinItem, PictureItem, VideoItem, items_of
-from sr_edge.cluster.listing import SourceFile
-from sr_edge.cluster.media_kinds import Kind
-from sr_edge.cluster.records import DONE, FAILED, KEPT, Record, Records, TargetSizes
 from sr_edge.cluster.scheduler import MAX_ATTEMPTS, Node, Priority, Task
+from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.media_kinds import Kind
+from sr_edge.cluster.storage.records import DONE, FAILED, KEPT, Record, Records, TargetSizes
 from sr_edge.cluster.work import (
     FileResult,
     FilesDone,

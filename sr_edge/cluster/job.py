@@ -12,13 +12,13 @@ from pathlib import Path
 from sr_edge.bundle import Bundle
 from sr_edge.camera.file.settings import VideoSettings
 from sr_edge.cluster.batch import Batch, BatchProgress, FailedFile
-from sr_edge.cluster.listing import Listing, list_source
-from sr_edge.cluster.locations import Location, require_target
-from sr_edge.cluster.lock import target_lock
 from sr_edge.cluster.node import JobModel, choose_here, pack_bundle, require_choice
 from sr_edge.cluster.ray_cluster import LOCAL, RayCluster, Resources, connect, unable_cluster
-from sr_edge.cluster.records import DONE, FAILED, KEPT, TargetSizes, new_job_id, open_records
 from sr_edge.cluster.scheduler import Node, Scheduler
+from sr_edge.cluster.storage.listing import Listing, list_source
+from sr_edge.cluster.storage.locations import Location, require_target
+from sr_edge.cluster.storage.lock import target_lock
+from sr_edge.cluster.storage.records import DONE, FAILED, KEPT, TargetSizes, new_job_id, open_records
 from sr_edge.cluster.work import JobPlan, Result, Work
 from sr_edge.cluster.worker import Worker
 from sr_edge.controls import control_values

@@ -18,11 +18,11 @@ from sr_edge.camera.file.probe import probe_video
 from sr_edge.camera.file.segments import SEGMENT_FRAMES
 from sr_edge.camera.file.settings import FrameRange
 from sr_edge.camera.pipeline.frame_upscaler import NetworkFrameUpscaler
-from sr_edge.cluster.folders import list_files, remove_folder
 from sr_edge.cluster.items import VideoPart
-from sr_edge.cluster.listing import SourceFile
-from sr_edge.cluster.locations import Location, exists, read_bytes, write_bytes
-from sr_edge.cluster.transfer import fetch, output, publish
+from sr_edge.cluster.storage.folders import list_files, remove_folder
+from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.locations import Location, exists, read_bytes, write_bytes
+from sr_edge.cluster.storage.transfer import fetch, output, publish
 from sr_edge.cluster.work import (
     FileResult,
     FilesDone,

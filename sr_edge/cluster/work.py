@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from sr_edge.bundle.plain import to_plain
 from sr_edge.camera.file.settings import VideoSettings
 from sr_edge.cluster.items import JoinItem, PictureItem, VideoItem, VideoPart
-from sr_edge.cluster.listing import SourceFile
-from sr_edge.cluster.locations import BATCH_FOLDER, Location, stamp
-from sr_edge.cluster.media_kinds import Kind
 from sr_edge.cluster.node import JobModel
+from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.locations import BATCH_FOLDER, Location, stamp
+from sr_edge.cluster.storage.media_kinds import Kind
 from sr_edge.errors import SrEdgeError
 
 if TYPE_CHECKING:  # PyAV reads videos, which jobs of pictures need not have

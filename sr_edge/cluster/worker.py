@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sr_edge.bundle import sha256_of
-from sr_edge.cluster.listing import SourceFile
 from sr_edge.cluster.node import LoadArchive, open_session, require_able
-from sr_edge.cluster.transfer import fetch, output
+from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.transfer import fetch, output
 from sr_edge.cluster.work import (
     FileResult,
     FilesDone,
