@@ -162,6 +162,14 @@ class Batch:
             return self._repeated_parts(task, result, node)
         return self._on_part(task, result, node)
 
+    def is_wanted(self, task: Task[Work]) -> bool:
+        """Whether a task still has to be run; not if it is of a video that failed, or is upscaled in one piece."""
+        work = task.work
+        if not isinstance(work, PartWork | JoinWork):
+            return True
+        film = self._films.get(work.item.file.name)
+        return film is not None and film.divided.parts[0].staging == work.item.staging
+
     def on_break(self, task: Task[Work], reason: str, node: Node) -> Iterable[Task[Work]]:
         """Tries a task again that ended without a result; pictures of one item are separated, to find the cause."""
         return self._retried(task, reason, node)
@@ -180,9 +188,9 @@ class Batch:
         return Task(PartWork(film.divided.parts[number], film.divided.encoding), Priority.PART)
 
     def _on_part(self, task: Task[Work], done: PartDone, node: Node) -> list[Task[Work]]:
-        film = self._films.get(done.part.file.name)
-        if film is None or done.part not in film.divided.parts:
-            return []  # the video failed, or is upscaled in one piece
+        if not self.is_wanted(task):
+            return []
+        film = self._films[done.part.file.name]
         film.seconds += done.seconds
         film.machines.add(node.name)
         if done.is_inexact:
@@ -236,8 +244,9 @@ class Batch:
         self, task: Task[Work], reason: str, node: Node, only: FileResult | None = None
     ) -> Iterable[Task[Work]]:
         """The tasks by which a failed task, or one file of it, is tried again; none after the last attempt."""
-        failures = (*task.failures, node.id)
-        work = task.work
+        if not self.is_wanted(task):
+            return ()
+        failures, work = (*task.failures, node.id), task.work
         if isinstance(work, PictureWork):
             singles = [each for each in work.item.singles() if only is None or each.files[0] == only.file]
             if len(failures) < MAX_ATTEMPTS:
@@ -248,10 +257,7 @@ class Batch:
         if len(failures) < MAX_ATTEMPTS:
             return [replace(task, failures=failures)]
         if isinstance(work, PartWork | JoinWork):
-            film = self._films.get(work.item.file.name)
-            if film is None:
-                return ()
-            self._forget(film)
+            self._forget(self._films[work.item.file.name])
         self._fail(only or FileResult(work.item.file, reason), reason, node, len(failures))
         return ()
 

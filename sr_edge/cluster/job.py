@@ -165,7 +165,7 @@ def upscale_many(
         control_values(bundle.manifest.card.controls, options.controls)
         connection = _Connection(resources, ray, bundle)
         chosen, needs = _engine_and_resources(connection, choice, options.workers)
-        plan = _plan(bundle, chosen, options, place)
+        plan = job_plan(bundle, chosen, options, place)
         records = resources.enter_context(open_records(place, job))
         batch = Batch(plan, listing.files, records, TargetSizes(place), on_progress, lock.require_held)
 
@@ -201,7 +201,7 @@ class _Connection:
         return self._cluster
 
 
-def _plan(bundle: Bundle, engine: ChosenEngine, options: BatchOptions, target: Location) -> JobPlan:
+def job_plan(bundle: Bundle, engine: ChosenEngine, options: BatchOptions, target: Location) -> JobPlan:
     card, sha256 = bundle.manifest.card, bundle.manifest.digest()
     model = JobModel(bundle.path.name, card.scale, sha256, engine, options.overlap_px, options.controls)
     return JobPlan(model, target, options.video, options.reuse)

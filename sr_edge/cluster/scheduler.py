@@ -163,6 +163,10 @@ class Job(Protocol[Work, _TakenResult]):
         """Returns the tasks by which one is tried again that ended without a result; none where that is pointless."""
         ...
 
+    def is_wanted(self, task: Task[Work]) -> bool:
+        """Whether a task that waits still has to be run; not if it belongs to something that failed."""
+        ...
+
     def on_progress(self, running: int, frames: int) -> None:
         """Called again and again with the number of tasks that have begun, and how many frames of them are done."""
         ...
@@ -287,6 +291,8 @@ class Scheduler(Generic[Work, Result]):
             task = heapq.heappop(self._queue)[2] if self._queue else next(new_tasks, None)
             if task is None:
                 return True
+            if not self.job.is_wanted(task):
+                continue
             self._send_one(task)
 
     def _send_one(self, task: Task[Work]) -> None:

@@ -20,9 +20,13 @@ from PIL import Image
 import sr_edge
 from sr_edge.bundle import Bundle
 from sr_edge.cluster import BatchProgress, BatchResult, upscale_many
+from sr_edge.cluster.storage.folders import list_files
+from sr_edge.cluster.storage.locations import Location, read_bytes
+from sr_edge.cluster.storage.transfer import publish
 from sr_edge.cluster.worker import Worker
 from sr_edge.errors import ClusterError
 from sr_edge.model_sources import EngineChoice
+from tests.cluster.conftest import CREDENTIALS, MODEL
 from tests.cluster.faulty_workers import NODE_VARIABLE, FailingPart, FullDisk, Killed, Slow, UnableOn
 
 pytestmark = [
@@ -33,7 +37,6 @@ pytestmark = [
 ray_cluster = pytest.importorskip("ray.cluster_utils")
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "sr_edge" / "models" / "weights" / "convnet-tiny-x2.onnx"
 ENGINE = EngineChoice("onnxruntime", sr_edge.Precision.FP32)
 
 
@@ -66,11 +69,13 @@ class Machines:
 
 
 @pytest.fixture(scope="module")
-def started_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+def started_machines(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(ROOT))  # the processes of workers import sr_edge and the faults from here
         patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_server}.items():
+            patch.setenv(name, value)
         machines = Machines()
         yield machines
         machines.stop()
@@ -80,12 +85,6 @@ def started_machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machi
 def machines(started_machines: Machines) -> Machines:
     started_machines.complete()
     return started_machines
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Iterator[Bundle]:
-    with sr_edge.open_model(MODEL) as opened:
-        yield opened
 
 
 def write_pictures(folder: Path, count: int, folders: int = 3) -> Path:
@@ -141,9 +140,15 @@ def records_in(target: Path) -> dict[str, dict[str, Any]]:
 
 
 def run(
-    machines: Machines, bundle: Bundle, source: Path, target: Path, worker: Any = Worker, **options: Any
+    machines: Machines,
+    bundle: Bundle,
+    source: Path | Location,
+    target: Path | Location,
+    worker: Any = Worker,
+    **options: Any,
 ) -> BatchResult:
-    return upscale_many(bundle, source, target, ray=machines.address, engine=ENGINE, make_worker=worker, **options)
+    places = (place.address if isinstance(place, Location) else place for place in (source, target))
+    return upscale_many(bundle, *places, ray=machines.address, engine=ENGINE, make_worker=worker, **options)
 
 
 def test_results_are_those_of_one_machine_although_one_is_lost_in_the_middle(
@@ -253,7 +258,8 @@ def test_a_job_continues_after_its_driver_was_killed(machines: Machines, bundle:
 
 
 def test_a_machine_that_cannot_run_the_model_gets_no_work(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
-    source, events = write_pictures(tmp_path / "source", 6), []
+    source = write_pictures(tmp_path / "source", 6)
+    events: list[str] = []
     worker = partial(UnableOn, nodes=("first",))
     result = run(machines, bundle, source, tmp_path / "target", worker, on_event=events.append)
     assert result.done == 6
@@ -299,3 +305,20 @@ def test_fail_fast_ends_after_the_first_failure(machines: Machines, bundle: Bund
     assert result.failed == 1
     assert result.is_stopped
     assert result.left > 0
+
+
+def test_files_of_an_object_store_are_upscaled_like_local_ones(
+    machines: Machines, bundle: Bundle, tmp_path: Path, s3: Location
+) -> None:
+    source, one = write_pictures(tmp_path / "source", 6), tmp_path / "one"
+    write_video(source / "films" / "film.mp4", 1300)
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        publish(path, s3.join("in", str(path.relative_to(source))))
+    target = s3.join("out")
+    result = run(machines, bundle, s3.join("in"), target)
+    assert (result.done, result.pictures, result.videos, result.failed) == (7, 6, 1, 0)
+    expected = contents(on_one_machine(bundle, source, one))
+    results = {name: read_bytes(target.join(name)) for name, _ in list_files(target) if not name.startswith(".")}
+    assert results == expected
+    again = run(machines, bundle, s3.join("in"), target)
+    assert (again.skipped, again.done) == (7, 0)

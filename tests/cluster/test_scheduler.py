@@ -77,6 +77,7 @@ class FakeJob:
     follow_up: Callable[[str], list[Task[str]]] = lambda result: []
     results: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    unwanted: set[str] = field(default_factory=set)
     taken: int = 0
 
     def new_tasks(self) -> Iterator[Task[str]]:
@@ -94,6 +95,9 @@ class FakeJob:
             return [replace(task, failures=failures)]
         self.failed.append((task.work, reason))
         return []
+
+    def is_wanted(self, task: Task[str]) -> bool:
+        return task.work not in self.unwanted
 
     def on_progress(self, running: int, frames: int) -> None: ...
 
@@ -245,6 +249,21 @@ def test_what_finishes_a_film_is_sent_first() -> None:
     # One picture was waiting already when the film was divided, and another one when its last part was done.
     order = [work for work, _ in cluster.sent]
     assert order[:6] == ["film", "picture 0", "part 1", "part 2", "picture 1", "join"]
+
+
+def test_what_is_not_wanted_any_more_is_not_sent() -> None:
+    job = FakeJob([Task("film")])
+    job.follow_up = lambda result: (
+        [Task(f"part {number}", Priority.PART) for number in range(9)] if result == "film" else fail()
+    )
+
+    def fail() -> list[Task[str]]:
+        job.unwanted = {f"part {number}" for number in range(9)}
+        return []
+
+    cluster = FakeCluster(machines("a"))
+    run(cluster, job)
+    assert [work for work, _ in cluster.sent] == ["film", "part 0", "part 1"]
 
 
 def test_after_a_stop_nothing_is_sent_and_what_runs_ends() -> None:
