@@ -113,7 +113,7 @@ class ShowProgress(Protocol):
             stage: Name of the stage.
             done: Number of steps that are done.
             total: Number of all steps; a stage of one step is shown as a moving bar without numbers.
-            detail: What is shown behind the bar, for example a rate.
+            detail: What is shown below the bar, for example a rate.
         """
         ...
 
@@ -122,22 +122,34 @@ class ShowProgress(Protocol):
 def progress_on_stderr() -> Iterator[ShowProgress]:
     """Yields `report(stage, done, total, detail)`: on a terminal each stage has a bar until it is done, else a line."""
     from rich.progress import Progress, TaskID
+    from rich.text import Text
+
+    class Bars(Progress):
+        """Bars, and below them what else is to be said, which no column has room for."""
+
+        detail = ""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            if self.detail:
+                yield Text(self.detail)
 
     console = console_on(sys.stderr)
     is_live = is_live_terminal(sys.stderr)
     tasks: dict[str, TaskID] = {}
     state = current_state()
-    bars = Progress(*_columns(console.width), console=console, disable=not is_live, transient=True)
+    bars = Bars(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
     def report(stage: str, done: int, total: int, detail: str = "") -> None:
         stage = without_secrets_of_command(stage)
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total, detail="")
+            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total)
             if not is_live:
                 print_line(f"{stage} ...")
-        bars.update(tasks[stage], completed=done, total=steps, visible=done < total, detail=detail)
+        bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
+        bars.detail = detail if done < total else ""
 
     with bars:
         yield report
@@ -169,8 +181,7 @@ def _columns(width: int) -> list[ProgressColumn]:
     left = TimeRemainingColumn()
     name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
     bar = [BarColumn(bar_width=16)] if width >= BAR_FROM_WIDTH else []
-    detail = TextColumn("{task.fields[detail]}", markup=False)
-    return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count(), detail]
+    return [SpinnerColumn(), name, *bar, TimeElapsedColumn(), Count()]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from sr_edge.cluster.work import (
     VideoWork,
     Work,
 )
+from sr_edge.files.unfinished import remove_unfinished
 
 if TYPE_CHECKING:
     from sr_edge.camera.file.parts import PartSummary
@@ -264,6 +265,9 @@ class Batch:
     def _fail(self, result: FileResult, reason: str, node: Node, attempts: int) -> None:
         self._items += 1
         self.counts[FAILED] += 1
+        target = self._plan.target.join(result.file.name)
+        if target.is_local:  # a process that was killed while it wrote leaves a hidden file
+            remove_unfinished(target.path)
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append(FailedFile(str(result.file.source), reason, node.name, attempts))
         self._record(replace(result, error=reason), FAILED, node.name, "", attempts)

@@ -13,13 +13,15 @@ from sr_edge.bundle import Bundle
 from sr_edge.camera.file.settings import VideoSettings
 from sr_edge.cluster.batch import Batch, BatchProgress, FailedFile
 from sr_edge.cluster.node import JobModel, choose_here, pack_bundle, require_choice
-from sr_edge.cluster.ray_cluster import LOCAL, RayCluster, Resources, connect, unable_cluster
+from sr_edge.cluster.ray_cluster import RayCluster, Resources, unable_cluster
+from sr_edge.cluster.ray_connection import LOCAL, connect
 from sr_edge.cluster.scheduler import Node, Scheduler
+from sr_edge.cluster.storage.folders import remove_folder
 from sr_edge.cluster.storage.listing import Listing, list_source
 from sr_edge.cluster.storage.locations import Location, require_target
 from sr_edge.cluster.storage.lock import target_lock
 from sr_edge.cluster.storage.records import DONE, FAILED, KEPT, TargetSizes, new_job_id, open_records
-from sr_edge.cluster.work import JobPlan, Result, Work
+from sr_edge.cluster.work import JobPlan, Result, Work, parts_folder
 from sr_edge.cluster.worker import Worker
 from sr_edge.controls import control_values
 from sr_edge.errors import EngineError, RuntimeUnavailable, UsageError
@@ -182,7 +184,10 @@ def upscale_many(
             batch.workers = min(engines, options.workers or engines)
             Scheduler(cluster, batch, options.workers, should_stop, lost_nodes=lost).run()
         seconds = time.perf_counter() - started
-        return _result(job, plan, batch, listing, lost, str(records.place), seconds)
+        result = _result(job, plan, batch, listing, lost, str(records.place), seconds)
+        if not result.failed and not result.is_stopped:
+            remove_folder(parts_folder(place))  # also parts of videos that have changed since
+        return result
 
 
 class _Connection:

@@ -55,7 +55,12 @@ class JobPlan:
         """The folder for the parts of a video, another one for each content, model and choice of options."""
         texts = (file.name, source_sha256, self.model.sha256, self.options_sha256(Kind.VIDEO))
         digest = hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
-        return self.target.join(BATCH_FOLDER, "parts", digest[:32])
+        return parts_folder(self.target).join(digest[:32])
+
+
+def parts_folder(target: Location) -> Location:
+    """The folder for the parts of all videos."""
+    return target.join(BATCH_FOLDER, "parts")
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def write_video(path: Path, frames: int) -> Path:
         stream = container.add_stream("libx264", rate=25, options={"threads": "1", "g": "70", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         for number in range(frames):
-            shift = number // 8  # frames that do not change take no time
+            shift = number // 30  # frames that do not change take no time
             picture = np.ascontiguousarray(noise[shift % 60 : shift % 60 + 32, shift % 200 : shift % 200 + 32])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))

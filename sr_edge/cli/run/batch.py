@@ -153,11 +153,16 @@ def batch(
     if has_signal:
         raise typer.Exit(INTERRUPTED)
     if result.failed:
+        first = result.failures[0]
         raise FrameError(
-            f"{result.failed} files failed, the first: {result.failures[0].source}: {result.failures[0].error}",
+            f"{_counted(result.failed, 'file')} failed, the first: {first.source}: {first.error}",
             found=[failure.source for failure in result.failures],
-            remedy="mend them and run the same command again, which does the rest",
+            remedy="run the same command again to try only these",
         )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _say_finishing() -> None:
@@ -174,14 +179,14 @@ class _Bar:
         seconds = max(time.monotonic() - self._started, 1e-3)
         details = [f"{state.pictures / seconds:.1f} pictures/s"] if state.pictures else []
         details += [f"{state.frames / seconds:.1f} frames/s"] if state.frames else []
-        details.append(f"{state.workers} worker{'' if state.workers == 1 else 's'}")
+        details.append(_counted(state.workers, "worker"))
         details += [f"{state.failed} failed"] if state.failed else []
         self._progress("items", state.items, state.total, ", ".join(details))
 
 
 def _summary(result: BatchResult) -> list[str]:
-    pictures = [f"{result.pictures} pictures"] if result.pictures or not result.videos else []
-    videos = [f"{result.videos} videos with {result.frames} frames"] if result.videos else []
+    pictures = [_counted(result.pictures, "picture")] if result.pictures or not result.videos else []
+    videos = [f"{_counted(result.videos, 'video')} with {_counted(result.frames, 'frame')}"] if result.videos else []
     counts = {"finished before": result.skipped, "kept": result.kept, "failed": result.failed, "not tried": result.left}
     others = "".join(f", {count} {name}" for name, count in counts.items() if count)
     engine = f"{result.engine.runtime} {result.engine.variant.label}"
