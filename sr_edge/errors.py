@@ -22,6 +22,7 @@
     ├── EngineError              a runtime cannot load, compile or run a graph
     ├── RuntimeUnavailable       a runtime's library or device is not available
     │   └── PrecisionUnavailable the runtime is available, but not in the requested precision
+    ├── ClusterError             a Ray cluster cannot be reached, or none of its machines can run a job
     └── TrainingError            training cannot start or continue
         └── TrainingInterrupted  exit code 130: Ctrl-C; all steps are saved
 
@@ -169,6 +170,10 @@ class RuntimeUnavailable(SrEdgeError):
 
 
 class PrecisionUnavailable(RuntimeUnavailable):
+    pass
+
+
+class ClusterError(SrEdgeError):
     pass
 
 

@@ -24,6 +24,7 @@ from sr_edge.cli.prepare.inspect import inspect
 from sr_edge.cli.prepare.models import models
 from sr_edge.cli.prepare.serving import export_triton, export_trtexec
 from sr_edge.cli.prepare.train import train
+from sr_edge.cli.run.batch import batch
 from sr_edge.cli.run.gst_install import gst_install
 from sr_edge.cli.run.preview import preview
 from sr_edge.cli.run.stream import stream
@@ -31,13 +32,13 @@ from sr_edge.cli.run.upscale import upscale
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Prepare": (models, inspect, deploy, export, calibrate, train),
-    "Run": (upscale, stream, preview),
+    "Run": (upscale, batch, stream, preview),
     "Measure": (doctor, selftest, bench, evaluate, compare),
     "Integrate": (compile_engine, export_triton, export_trtexec, gst_install),
 }
 """The commands as the help groups them."""
 COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
-CONFIGURABLE = (deploy, export, calibrate, train, upscale, stream, preview, bench, evaluate)
+CONFIGURABLE = (deploy, export, calibrate, train, upscale, batch, stream, preview, bench, evaluate)
 """The commands with many options, which `--config` can read from a file."""
 
 

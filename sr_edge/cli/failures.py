@@ -29,8 +29,10 @@ MAX_MESSAGE_CHARS = 1000
 _EXTRAS = {
     "av": "camera",
     "einops": "spandrel",
+    "fsspec": "cluster",
     "matplotlib": "train",
     "onnxruntime": "onnxruntime",
+    "ray": "cluster",
     "spandrel": "spandrel",
     "starlette": "preview",
     "uvicorn": "preview",

@@ -104,6 +104,39 @@ def ending_on_signal() -> Iterator[Callable[[], bool]]:
             signal.signal(name, handler)
 
 
+@contextmanager
+def finishing_on_signal(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C or SIGTERM asks for the end of the work; the second one is handled as before.
+
+    Args:
+        on_first: Called once the end was asked for.
+
+    Yields:
+        A function that tells whether the end was asked for, to call again and again during the work.
+    """
+    received: list[int] = []
+    is_told: list[bool] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # Only a list and handlers are changed: the work may hold any lock at this moment, in this very thread.
+        received.append(number)
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+    def is_asked() -> bool:
+        if received and not is_told:
+            is_told.append(True)
+            on_first()
+        return bool(received)
+
+    previous = {name: signal.signal(name, on_signal) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield is_asked
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
 def _is_importing(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":

@@ -103,21 +103,44 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
     return False
 
 
-@contextmanager
-def progress_on_stderr() -> Iterator[StageProgress]:
-    """Yields `report(stage, done, total)`: on a terminal each stage has a bar until it is done, else a line.
+class ShowProgress(Protocol):
+    """Shows the progress of a stage; a `StageProgress` that can also say more."""
 
-    A stage of one step is shown as a moving bar without numbers.
-    """
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Shows how far a stage is.
+
+        Args:
+            stage: Name of the stage.
+            done: Number of steps that are done.
+            total: Number of all steps; a stage of one step is shown as a moving bar without numbers.
+            detail: What is shown below the bar, for example a rate.
+        """
+        ...
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[ShowProgress]:
+    """Yields `report(stage, done, total, detail)`: on a terminal each stage has a bar until it is done, else a line."""
     from rich.progress import Progress, TaskID
+    from rich.text import Text
+
+    class Bars(Progress):
+        """Bars, and below them what else is to be said, which no column has room for."""
+
+        detail = ""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            if self.detail:
+                yield Text(self.detail)
 
     console = console_on(sys.stderr)
     is_live = is_live_terminal(sys.stderr)
     tasks: dict[str, TaskID] = {}
     state = current_state()
-    bars = Progress(*_columns(console.width), console=console, disable=not is_live, transient=True)
+    bars = Bars(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, detail: str = "") -> None:
         stage = without_secrets_of_command(stage)
         state.stage = stage
         steps = total if total > 1 else None
@@ -126,6 +149,7 @@ def progress_on_stderr() -> Iterator[StageProgress]:
             if not is_live:
                 print_line(f"{stage} ...")
         bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
+        bars.detail = detail if done < total else ""
 
     with bars:
         yield report

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sr_edge.cluster.listing import SourceFile
-from sr_edge.cluster.locations import Location
-from sr_edge.cluster.media_kinds import Kind
+from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.locations import Location
+from sr_edge.cluster.storage.media_kinds import Kind
 
 MAX_PICTURES = 16
 MAX_BYTES = 2_000_000

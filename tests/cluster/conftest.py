@@ -1,4 +1,4 @@
-"""Object stores for tests: S3 by a server on this machine, and fsspec's store in memory."""
+"""Object stores for tests: S3 by a server on this machine, and fsspec's store in memory; and a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_edge.cluster.locations import Location, file_system
+import sr_edge
+from sr_edge.bundle import Bundle
+from sr_edge.cluster.storage.locations import Location, file_system
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
+MODEL = Path(sr_edge.__file__).parent / "models" / "weights" / "convnet-tiny-x2.onnx"
+
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Iterator[Bundle]:
+    """The smallest bundled network, in fp32 only."""
+    pytest.importorskip("onnxruntime")
+    with sr_edge.open_model(MODEL) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

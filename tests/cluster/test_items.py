@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from sr_edge.cluster.items import MAX_BYTES, MAX_PICTURES, JoinItem, PictureItem, VideoItem, VideoPart, items_of
-from sr_edge.cluster.listing import SourceFile
-from sr_edge.cluster.locations import Location, Stamp
-from sr_edge.cluster.media_kinds import Kind
+from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.locations import Location, Stamp
+from sr_edge.cluster.storage.media_kinds import Kind
 
 BASE = Location("s3://archive")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sr_edge.cluster.listing import Listing, list_source
-from sr_edge.cluster.locations import Location, file_system, write_bytes
-from sr_edge.cluster.media_kinds import Kind, kind_of
+from sr_edge.cluster.storage.listing import Listing, list_source
+from sr_edge.cluster.storage.locations import Location, file_system, write_bytes
+from sr_edge.cluster.storage.media_kinds import Kind, kind_of
 from sr_edge.errors import FrameError, UsageError
 from tests.expected_errors import raises
 
@@ -167,8 +167,8 @@ class TestLocalFolder:
         fill(Location(str(folder)), ["a.png", "b/locked/c.png", "b/d.png"])
         (folder / "b" / "locked").chmod(0)
         program = (
-            "import sys\nfrom sr_edge.cluster.listing import list_source\n"
-            "from sr_edge.cluster.locations import Location\n"
+            "import sys\nfrom sr_edge.cluster.storage.listing import list_source\n"
+            "from sr_edge.cluster.storage.locations import Location\n"
             "listing = list_source(sys.argv[1], Location('/nowhere'))\n"
             "print([file.name for file in listing.files], [failure.source for failure in listing.failures])"
         )

@@ -14,8 +14,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from sr_edge.cluster.folders import list_files, remove_folder
-from sr_edge.cluster.locations import (
+from sr_edge.cluster.storage.folders import list_files, remove_folder
+from sr_edge.cluster.storage.locations import (
     Location,
     exists,
     is_folder,
@@ -26,7 +26,7 @@ from sr_edge.cluster.locations import (
     storage_errors,
     write_bytes,
 )
-from sr_edge.cluster.transfer import fetch, output, publish
+from sr_edge.cluster.storage.transfer import fetch, output, publish
 from sr_edge.errors import StorageError, UsageError
 from sr_edge.installation import how_to_install
 from tests.expected_errors import raises

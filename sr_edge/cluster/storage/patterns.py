@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from sr_edge.cluster.locations import Location
+from sr_edge.cluster.storage.locations import Location
 from sr_edge.errors import UsageError
 
 _SPECIAL = re.compile(r"[*?\[]")

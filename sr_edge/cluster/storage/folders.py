@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
-from sr_edge.cluster.locations import (
+from sr_edge.cluster.storage.locations import (
     Location,
     Stamp,
     file_system,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
-from sr_edge.cluster.locations import Location, Stamp, is_folder, read_bytes, stamp
+from sr_edge.cluster.storage.locations import Location, Stamp, is_folder, read_bytes, stamp
 from sr_edge.errors import StorageError, UsageError
 
 LIST_SUFFIXES = (".txt", ".lst")

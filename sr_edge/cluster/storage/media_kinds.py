@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from pathlib import Path
 
-from sr_edge.cluster.locations import Location
+from sr_edge.cluster.storage.locations import Location
 from sr_edge.errors import SrEdgeError
 from sr_edge.files.headers import VIDEO_HEADER_BYTES, is_video_container
 from sr_edge.image_files.formats import is_picture, read_suffixes

@@ -17,9 +17,9 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from sr_edge.cluster.folders import list_files
-from sr_edge.cluster.locations import BATCH_FOLDER, Location, read_bytes, write_bytes
-from sr_edge.cluster.lock import LockTiming, TargetLock, target_lock
+from sr_edge.cluster.storage.folders import list_files
+from sr_edge.cluster.storage.locations import BATCH_FOLDER, Location, read_bytes, write_bytes
+from sr_edge.cluster.storage.lock import LockTiming, TargetLock, target_lock
 from sr_edge.errors import StorageError
 from tests.expected_errors import raises
 
@@ -28,8 +28,8 @@ AT_ONCE = LockTiming(now=lambda: NOW, sleep=lambda seconds: None)
 HOLDER = {"job": "job-1", "host": socket.gethostname(), "pid": os.getpid()}
 PROGRAM = """
 import sys
-from sr_edge.cluster.lock import target_lock
-from sr_edge.cluster.locations import Location
+from sr_edge.cluster.storage.lock import target_lock
+from sr_edge.cluster.storage.locations import Location
 with target_lock(Location(sys.argv[1]), "job-1"):
     print("locked", flush=True)
     sys.stdin.read()

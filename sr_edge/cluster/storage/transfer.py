@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sr_edge.cluster.locations import Location, file_system, remove, stamp, storage_errors
+from sr_edge.cluster.storage.locations import Location, file_system, remove, stamp, storage_errors
 from sr_edge.errors import StorageError
 from sr_edge.files.unfinished import temporary_folder
 from sr_edge.files.whole_file import whole_file

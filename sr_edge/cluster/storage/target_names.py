@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sr_edge.cluster.locations import Location, exists, is_folder
-from sr_edge.cluster.media_kinds import Kind
+from sr_edge.cluster.storage.locations import Location, exists, is_folder
+from sr_edge.cluster.storage.media_kinds import Kind
 from sr_edge.errors import UsageError
 from sr_edge.image_files import result_names
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sr_edge.cluster.folders import list_files
-from sr_edge.cluster.locations import BATCH_FOLDER, Location, Stamp, read_bytes, write_bytes
-from sr_edge.cluster.records import (
+from sr_edge.cluster.storage.folders import list_files
+from sr_edge.cluster.storage.locations import BATCH_FOLDER, Location, Stamp, read_bytes, write_bytes
+from sr_edge.cluster.storage.records import (
     DONE,
     FAILED,
     FLUSH_INTERVAL_S,

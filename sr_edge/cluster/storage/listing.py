@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sr_edge.cluster.folders import FolderContent, walk
-from sr_edge.cluster.list_file import LIST_SUFFIXES, ListedPath, read_list, stamps_of
-from sr_edge.cluster.locations import Location, Stamp, exists, is_folder, stamp
-from sr_edge.cluster.media_kinds import Kind, kind_of
-from sr_edge.cluster.patterns import Pattern
-from sr_edge.cluster.target_names import require_different_names, require_separate, result_names_of
+from sr_edge.cluster.storage.folders import FolderContent, walk
+from sr_edge.cluster.storage.list_file import LIST_SUFFIXES, ListedPath, read_list, stamps_of
+from sr_edge.cluster.storage.locations import Location, Stamp, exists, is_folder, stamp
+from sr_edge.cluster.storage.media_kinds import Kind, kind_of
+from sr_edge.cluster.storage.patterns import Pattern
+from sr_edge.cluster.storage.target_names import require_different_names, require_separate, result_names_of
 from sr_edge.errors import FrameError
 from sr_edge.image_files import missing_package
 from sr_edge.printable import one_line

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sr_edge.cluster.locations import (
+from sr_edge.cluster.storage.locations import (
     BATCH_FOLDER,
     Location,
     file_system,

@@ -24,8 +24,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sr_edge.cluster.folders import list_files
-from sr_edge.cluster.locations import (
+from sr_edge.cluster.storage.folders import list_files
+from sr_edge.cluster.storage.locations import (
     BATCH_FOLDER,
     Location,
     Stamp,

@@ -1,0 +1,324 @@
+"""Jobs on a Ray cluster of two simulated machines with one core each, in which things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sr_edge
+from sr_edge.bundle import Bundle
+from sr_edge.cluster import BatchProgress, BatchResult, upscale_many
+from sr_edge.cluster.storage.folders import list_files
+from sr_edge.cluster.storage.locations import Location, read_bytes
+from sr_edge.cluster.storage.transfer import publish
+from sr_edge.cluster.worker import Worker
+from sr_edge.errors import ClusterError
+from sr_edge.model_sources import EngineChoice
+from tests.cluster.conftest import CREDENTIALS, MODEL
+from tests.cluster.faulty_workers import NODE_VARIABLE, FailingPart, FullDisk, Killed, Slow, UnableOn
+
+pytestmark = [
+    pytest.mark.services,
+    # Ray leaves files open, and uses what other packages have deprecated.
+    pytest.mark.filterwarnings("default"),
+]
+ray_cluster = pytest.importorskip("ray.cluster_utils")
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = EngineChoice("onnxruntime", sr_edge.Precision.FP32)
+
+
+class Machines:
+    """A head without cores and two machines with one core each."""
+
+    def __init__(self) -> None:
+        self._cluster = ray_cluster.Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        self._nodes: dict[str, Any] = {}
+        self.complete()
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def complete(self) -> None:
+        """Starts the machines that are missing."""
+        for name in {"first", "second"} - set(self._nodes):
+            variables = {NODE_VARIABLE: name}
+            self._nodes[name] = self._cluster.add_node(num_cpus=1, env_vars=variables)
+
+    def remove(self, name: str) -> None:
+        """Ends all processes of a machine at once."""
+        self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+
+    def stop(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def started_machines(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Machines]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(ROOT))  # the processes of workers import sr_edge and the faults from here
+        patch.setenv("SR_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_server}.items():
+            patch.setenv(name, value)
+        machines = Machines()
+        yield machines
+        machines.stop()
+
+
+@pytest.fixture
+def machines(started_machines: Machines) -> Machines:
+    started_machines.complete()
+    return started_machines
+
+
+def write_pictures(folder: Path, count: int, folders: int = 3) -> Path:
+    """Writes pictures of noise. Each folder makes at least one item."""
+    numbers = np.random.default_rng(3)
+    for number in range(count):
+        path = folder / f"album {number % folders}" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(numbers.integers(0, 256, (40, 56, 3), np.uint8)).save(path)
+    return folder
+
+
+def write_video(path: Path, frames: int) -> Path:
+    av = pytest.importorskip("av")
+    noise = np.random.default_rng(7).integers(0, 256, (96, 256, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"threads": "1", "g": "70", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(frames):
+            shift = number // 30  # frames that do not change take no time
+            picture = np.ascontiguousarray(noise[shift % 60 : shift % 60 + 32, shift % 200 : shift % 200 + 32])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def on_one_machine(bundle: Bundle, source: Path, target: Path) -> Path:
+    """Upscales the same files without a cluster."""
+    from sr_edge.camera import NetworkFrameUpscaler, plan_video, upscale_video
+
+    with sr_edge.open_upscaler(bundle, runtime=ENGINE.runtime, precision=ENGINE.precision, threads=1) as upscaler:
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            result = target / path.relative_to(source)
+            result.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".mp4":
+                upscale_video(plan_video(path, result, upscaler.scale), NetworkFrameUpscaler(upscaler.session, 3))
+            else:
+                sr_edge.upscale_file(upscaler, path, result)
+    return target
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The results in a folder, without what a job keeps for itself."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {name: path.read_bytes() for path in files if not (name := str(path.relative_to(folder))).startswith(".")}
+
+
+def records_in(target: Path) -> dict[str, dict[str, Any]]:
+    """The last record of each file."""
+    lines = (target / ".sr-edge-batch" / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    return {record["item"]: record for record in map(json.loads, lines) if "item" in record}
+
+
+def run(
+    machines: Machines,
+    bundle: Bundle,
+    source: Path | Location,
+    target: Path | Location,
+    worker: Any = Worker,
+    **options: Any,
+) -> BatchResult:
+    places = (place.address if isinstance(place, Location) else place for place in (source, target))
+    return upscale_many(bundle, *places, ray=machines.address, engine=ENGINE, make_worker=worker, **options)
+
+
+def test_results_are_those_of_one_machine_although_one_is_lost_in_the_middle(
+    machines: Machines, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "source", 40)
+    write_video(source / "films" / "film.mp4", 1900)
+    lost: list[bool] = []
+
+    def lose_one(progress: BatchProgress) -> None:
+        if progress.frames > 100 and not lost:
+            lost.append(True)
+            machines.remove("second")
+
+    result = run(machines, bundle, source, tmp_path / "target", on_progress=lose_one)
+    assert (result.done, result.failed, result.pictures, result.videos, result.frames) == (41, 0, 40, 1, 1900)
+    assert len(result.lost_machines) == 1
+    assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
+
+
+def test_both_machines_work_and_the_second_run_has_nothing_to_do(
+    machines: Machines, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "source", 24)
+    first = run(machines, bundle, source, tmp_path / "target", partial(Slow, seconds=0.1))
+    assert len(first.machines) == 2
+    assert sum(first.machines.values()) == first.done == 24
+    assert {record["precision"] for record in records_in(tmp_path / "target").values()} == {"fp32"}
+    again = run(machines, bundle, source, tmp_path / "target")
+    assert (again.skipped, again.done) == (24, 0)
+
+
+def test_a_killed_worker_costs_an_attempt_and_leaves_nothing_half_written(
+    machines: Machines, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "source", 12)
+    worker = partial(Killed, name="album 1/004.png", folder=tmp_path)
+    result = run(machines, bundle, source, tmp_path / "target", worker)
+    assert (result.done, result.failed) == (12, 0)
+    records = records_in(tmp_path / "target")
+    assert records["album 1/004.png"]["attempts"] == 2
+    assert records["album 0/000.png"]["attempts"] == 1
+    assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
+
+
+def test_poisoned_pictures_fail_alone(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+    source = write_pictures(tmp_path / "source", 12)
+    damaged = source / "album 2" / "005.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    worker = partial(Killed, name="album 1/004.png", folder=tmp_path, times=99)
+    result = run(machines, bundle, source, tmp_path / "target", worker)
+    assert (result.done, result.failed) == (10, 2)
+    assert {Path(failure.source).name for failure in result.failures} == {"004.png", "005.png"}
+    records = records_in(tmp_path / "target")
+    assert {name for name, record in records.items() if record["result"] == "failed"} == {
+        "album 1/004.png",
+        "album 2/005.png",
+    }
+    assert records["album 1/004.png"]["attempts"] == records["album 2/005.png"]["attempts"] == 3
+    assert set(contents(tmp_path / "target")) == set(records) - {"album 1/004.png", "album 2/005.png"}
+
+
+def test_files_that_one_machine_cannot_write_are_written_by_the_other(
+    machines: Machines, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "source", 12)
+    result = run(machines, bundle, source, tmp_path / "target", partial(FullDisk, node="first"))
+    assert (result.done, result.failed) == (12, 0)
+    records = records_in(tmp_path / "target").values()
+    assert len({record["machine"] for record in records}) == 1
+    assert any(record["attempts"] == 2 for record in records)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_part_of_a_video_that_fails_is_tried_three_times(
+    machines: Machines, bundle: Bundle, tmp_path: Path, times: int
+) -> None:
+    source = write_video(tmp_path / "source" / "film.mp4", 1900).parent
+    result = run(machines, bundle, source, tmp_path / "target", partial(FailingPart, folder=tmp_path, times=times))
+    if times == 2:
+        assert (result.videos, result.frames) == (1, 1900)
+        assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
+    else:
+        assert (result.videos, result.failed, result.failures[0].error) == (0, 1, "injected fault")
+        assert contents(tmp_path / "target") == {}
+        again = run(machines, bundle, source, tmp_path / "target")  # of which the other parts are done already
+        assert again.videos == 1
+        assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
+
+
+def test_a_job_continues_after_its_driver_was_killed(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+    source, target = write_pictures(tmp_path / "source", 24), tmp_path / "target"
+    options = ["--ray", machines.address, "--runtime", "onnxruntime", "--precision", "fp32"]
+    command = [sys.executable, "-m", "sr_edge", "batch", MODEL, source, target, *options]
+    driver = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ})
+    records = target / ".sr-edge-batch" / "records.jsonl"
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit and not (records.exists() and records.read_text().count("\n") > 5):
+        assert driver.poll() is None, driver.stderr and driver.stderr.read()
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    result = run(machines, bundle, source, target)
+    assert result.skipped >= 5
+    assert result.skipped + result.done + result.kept == 24
+    assert contents(target) == contents(on_one_machine(bundle, source, tmp_path / "one"))
+
+
+def test_a_machine_that_cannot_run_the_model_gets_no_work(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+    source = write_pictures(tmp_path / "source", 6)
+    events: list[str] = []
+    worker = partial(UnableOn, nodes=("first",))
+    result = run(machines, bundle, source, tmp_path / "target", worker, on_event=events.append)
+    assert result.done == 6
+    assert len(result.machines) == 1
+    assert [event for event in events if "a simulated obstacle" in event]
+
+
+def test_a_model_that_no_machine_can_run_is_refused_with_all_reasons(
+    machines: Machines, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "source", 2)
+    with pytest.raises(ClusterError) as caught:
+        run(machines, bundle, source, tmp_path / "target", partial(UnableOn, nodes=("first", "second")))
+    reasons = caught.value.found
+    assert isinstance(reasons, tuple)
+    assert sum("a simulated obstacle" in reason for reason in reasons) == 2
+
+
+def test_an_interrupt_ends_all_tasks_and_leaves_nothing_half_written(
+    machines: Machines, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "source", 12)
+
+    def interrupt(progress: BatchProgress) -> None:
+        if progress.pictures >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(machines, bundle, source, tmp_path / "target", on_progress=interrupt)
+    one = contents(on_one_machine(bundle, source, tmp_path / "one"))
+    assert all(one[name] == content for name, content in contents(tmp_path / "target").items())
+    assert run(machines, bundle, source, tmp_path / "target").failed == 0
+
+
+def test_fail_fast_ends_after_the_first_failure(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+    from sr_edge.cluster import BatchOptions
+
+    source = write_pictures(tmp_path / "source", 60, folders=60)
+    first = source / "album 0" / "000.png"
+    first.write_bytes(first.read_bytes()[:200])
+    options = BatchOptions(is_failing_fast=True)
+    result = run(machines, bundle, source, tmp_path / "target", partial(Slow, seconds=0.3), options=options)
+    assert result.failed == 1
+    assert result.is_stopped
+    assert result.left > 0
+
+
+def test_files_of_an_object_store_are_upscaled_like_local_ones(
+    machines: Machines, bundle: Bundle, tmp_path: Path, s3: Location
+) -> None:
+    source, one = write_pictures(tmp_path / "source", 6), tmp_path / "one"
+    write_video(source / "films" / "film.mp4", 1300)
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        publish(path, s3.join("in", str(path.relative_to(source))))
+    target = s3.join("out")
+    result = run(machines, bundle, s3.join("in"), target)
+    assert (result.done, result.pictures, result.videos, result.failed) == (7, 6, 1, 0)
+    expected = contents(on_one_machine(bundle, source, one))
+    results = {name: read_bytes(target.join(name)) for name, _ in list_files(target) if not name.startswith(".")}
+    assert results == expected
+    again = run(machines, bundle, s3.join("in"), target)
+    assert (again.skipped, again.done) == (7, 0)
