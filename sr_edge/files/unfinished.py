@@ -92,7 +92,9 @@ def _claimed(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
     try:
         yield claimed
     finally:
-        _remove(claimed)
+        # Once it was moved, another process that writes the same output may use the name.
+        if _is_same_file(claimed, lock):
+            _remove(claimed)
         os.close(lock)
 
 

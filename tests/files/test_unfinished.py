@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from sr_edge.files.unfinished import remove_unfinished, temporary_folder, unfinished_folder
+from sr_edge.files.unfinished import remove_unfinished, temporary_folder, unfinished_file, unfinished_folder
 from sr_edge.files.whole_file import whole_file
 
 
@@ -93,3 +93,16 @@ def test_folders_of_killed_processes_are_removed_from_the_systems_folder(
         with temporary_folder("bundle") as second:
             assert second != folder and folder.is_dir()
     assert names(tmp_path) == {"bundle-def.sr-edge.part", "sr-edge-results"}
+
+
+def test_a_name_that_the_next_process_uses_is_not_removed(tmp_path: Path) -> None:
+    """Between the rename of one file and the end of its block, another writer of the same output may begin."""
+    target = tmp_path / "out.bin"
+    with ExitStack() as first, ExitStack() as second:
+        written = first.enter_context(unfinished_file(target))
+        written.replace(target)
+        following = second.enter_context(unfinished_file(target))
+        assert following == written
+        first.close()
+        assert names(tmp_path) == {target.name, following.name}
+    assert names(tmp_path) == {target.name}

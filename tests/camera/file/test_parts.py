@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -388,3 +389,16 @@ def test_the_machine_that_encodes_chooses_instructions_of_reproducible_bits(
     assert "asm" not in str(encoding.options)
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags}\n")
     assert machine_options(replace(encoding, encoder=encoder, options=options), tmp_path / "cpuinfo") == expected
+
+
+def test_two_workers_may_write_the_same_part_at_the_same_time(tmp_path: Path) -> None:
+    """A worker that was taken for lost may still be running when another one does its part."""
+    job = plan_video(write(tmp_path / "in.mp4", CLIPS["H.264, open GOP"]), tmp_path / "parts.mp4", 2)
+    index, folder = index_frames(job.probe), tmp_path / "segments"
+    parts = [FrameRange(0, 24), FrameRange(24, 50)] * 2
+    with ThreadPoolExecutor(4) as workers:
+        summaries = list(workers.map(lambda part: upscale_part(job, index, part, folder), parts))
+    join_parts(job, folder, summaries[:2], SEGMENT)
+    whole(job, tmp_path / "whole.mp4")
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert not list(folder.glob(".*"))
