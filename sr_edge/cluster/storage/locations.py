@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from sr_edge.errors import SrEdgeError, StorageError, UsageError
 from sr_edge.files.whole_file import whole_file
+from sr_edge.installation import how_to_install
 from sr_edge.printable import one_line, scheme_of, without_secrets
 
 BATCH_FOLDER = ".sr-edge-batch"
@@ -358,7 +359,7 @@ def _require_scheme(scheme: str, text: str) -> None:
         from fsspec.registry import get_filesystem_class
     except ImportError as error:
         raise UsageError(
-            f"{shown} needs the package fsspec", found=scheme, remedy="pip install 'sr-edge[cluster]'"
+            f"{shown} needs the package fsspec", found=scheme, wanted="fsspec", remedy=how_to_install("cluster")
         ) from error
     try:
         get_filesystem_class(scheme)

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sr_edge.cluster.storage.locations import (
 )
 from sr_edge.cluster.storage.transfer import fetch, output, publish
 from sr_edge.errors import StorageError, UsageError
+from sr_edge.installation import how_to_install
 from tests.expected_errors import raises
 
 HOSTILE_NAMES = (
@@ -105,6 +107,12 @@ class TestLocation:
     def test_refuses_an_unknown_scheme(self) -> None:
         with raises(UsageError, found="s4"):
             Location.parse("s4://user:geheim@bucket/a")
+
+    def test_names_the_extra_if_fsspec_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "fsspec.registry", None)
+        with raises(UsageError, found="s3", remedy=how_to_install("cluster")):
+            Location.parse("s3://bucket/a")
+        assert Location.parse("/data").is_local
 
     def test_names_the_package_of_a_scheme(self) -> None:
         if importlib.util.find_spec("adlfs") is not None:
