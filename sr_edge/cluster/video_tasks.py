@@ -108,10 +108,7 @@ def upscale_part(plan: JobPlan, session: Session, work: PartWork, on_frames: OnF
     part, started = work.item, time.perf_counter()
     frames = FrameRange(part.first, part.end)
     try:
-        content = read_bytes(part.staging.join(_INDEX))
-        if content is None:
-            raise StreamError(f"the index of {part.file.name} is missing", remedy="run the same command again")
-        index = FrameIndex.from_json(content.decode())
+        index = _read_index(part)
         with _job(plan, part.file, work.encoding) as job, _part_folder(part) as folder:
             upscaler = _upscaler(plan, session)
             summary = upscale_video_part(job, upscaler, index, frames, folder, lambda done, _: on_frames(done))
@@ -119,6 +116,19 @@ def upscale_part(plan: JobPlan, session: Session, work: PartWork, on_frames: OnF
         is_inexact, seconds = isinstance(error, InexactSeek), time.perf_counter() - started
         return PartDone(part, None, seconds, error=error_text(error), is_inexact=is_inexact)
     return PartDone(part, summary, time.perf_counter() - started, str(session.spec.ran))
+
+
+def _read_index(part: VideoPart) -> FrameIndex:
+    """Reads the index of a video, which the division has written. Raises StreamError if it is missing or damaged."""
+    content = read_bytes(part.staging.join(_INDEX))
+    if content is None:
+        raise StreamError(
+            f"the index of {part.file.name} is missing",
+            found=None,
+            wanted=_INDEX,
+            remedy="run the same command again",
+        )
+    return FrameIndex.from_json(content.decode())
 
 
 def join(plan: JobPlan, work: JoinWork) -> FilesDone | PartsLost:

@@ -24,6 +24,7 @@ COMPLETE: dict[str, tuple[str, ...]] = {
     "inspect": ("BUNDLE",),
     "selftest": ("BUNDLE",),
     "upscale": ("BUNDLE", "PICTURE", "OUT/a.png"),
+    "batch": ("BUNDLE", "PICTURES", "OUT/large"),
     "stream": ("BUNDLE", "test:64x48@30", "null"),
     "preview": ("BUNDLE", "test:64x48@30"),
     "bench": ("BUNDLE",),
@@ -63,7 +64,7 @@ def test_every_command_is_in_the_table() -> None:
     assert set(COMPLETE) == set(COMMANDS)
     assert {name for name, _ in WRITING_OPTIONS} | {name for name, _ in WRITING_ARGUMENTS} == {
         "export", "calibrate", "deploy", "compile", "upscale", "stream", "bench", "compare", "train",
-        "export-triton", "export-trtexec", "gst-install", "preview", "evaluate",
+        "export-triton", "export-trtexec", "gst-install", "preview", "evaluate", "batch",
     }  # fmt: skip
 
 

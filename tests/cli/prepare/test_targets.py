@@ -31,7 +31,15 @@ def test_an_unknown_target_is_wrong_usage_before_anything_starts(
 ) -> None:
     images = () if command == "export" else ("--images", pictures)
     for names in ("tensorrt-8.6", "openvino,tensorrt"):
-        outcome = sr_edge(command, *TINY, *images, "--for", names, "-o", tmp_path / "out.onnx")
+        outcome = sr_edge(
+            command,
+            *TINY,
+            *images,
+            "--for",
+            names,
+            "-o",
+            tmp_path / ("out.onnx" if command == "export" else "out.sredge"),
+        )
         assert outcome.code == 2
         assert "tensorrt-10.3" in outcome.error and "onnxruntime" in outcome.error
         assert "..." not in outcome.stderr  # no stage has begun
