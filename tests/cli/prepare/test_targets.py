@@ -38,7 +38,7 @@ def test_an_unknown_target_is_wrong_usage_before_anything_starts(
             "--for",
             names,
             "-o",
-            tmp_path / ("out.onnx" if command == "export" else "out.sredge"),
+            tmp_path / ("out.sredge" if command == "deploy" else "out.onnx"),
         )
         assert outcome.code == 2
         assert "tensorrt-10.3" in outcome.error and "onnxruntime" in outcome.error
