@@ -36,7 +36,7 @@ def result_names_of(kinds: Mapping[str, Kind]) -> dict[str, str]:
     names = {source.name: result for source, result in result_names(pictures).items()}
     videos = [name for name, kind in kinds.items() if kind is Kind.VIDEO]
     if videos:
-        from sr_edge.camera.file.encoding import SUFFIXES
+        from sr_edge.camera.file.containers import SUFFIXES
 
         written = [name for name in videos if Path(name).suffix.lower() in SUFFIXES]
         names.update((name, name) for name in written)
