@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -44,12 +45,17 @@ SIZE = (1280, 800)
 """Width and height of a picture that takes about one second on one core."""
 SHORT, LONG = 6, 24
 TINY_SIZE = (32, 32)
+UNGROUPED_BYTES = 1_100_000
+"""So that each tiny picture is one item: smaller files share one."""
 WORKERS = (1, 10, 100, 300, 1000)
 """Numbers of workers in the model of throughput."""
 
 
-def make_pictures(folder: Path, number: int, size: tuple[int, int]) -> Path:
-    """Writes different pictures of a size, cut from a bundled photograph that is repeated by reflection."""
+def make_pictures(folder: Path, number: int, size: tuple[int, int], least_bytes: int = 0) -> Path:
+    """Writes different pictures of a size, cut from a bundled photograph that is repeated by reflection.
+
+    Files of less than `least_bytes` are filled up with zeros after their end.
+    """
     width, height = size
     folder.mkdir()
     photograph = read_picture(sorted(PICTURES.iterdir())[0]).pixels
@@ -57,7 +63,9 @@ def make_pictures(folder: Path, number: int, size: tuple[int, int]) -> Path:
     for index in range(number):
         row, column = index % photograph.shape[0], index // photograph.shape[0] % photograph.shape[1]
         pixels = np.ascontiguousarray(padded[row : row + height, column : column + width])
-        write_picture(folder / f"{index:05}.jpg", Picture(pixels))
+        file = folder / f"{index:05}.png"
+        write_picture(file, Picture(pixels))
+        os.truncate(file, max(least_bytes, file.stat().st_size))
     return folder
 
 
@@ -76,12 +84,12 @@ class Trial:
         self._bundle = bundle
 
     def batch(self, source: Path, address: str, is_sampled: bool = False) -> Run:
-        arguments = ["batch", self._bundle, source, next(self._targets), "--ray", address, "--threads", "1"]
-        return run_command([*arguments, *_ENGINE], is_sampled=is_sampled)
+        arguments = ("batch", self._bundle, source, next(self._targets), "--ray", address, "--threads", "1")
+        return run_command((*arguments, *_ENGINE), is_sampled=is_sampled)
 
     def upscale(self, source: Path) -> Run:
-        arguments = ["upscale", self._bundle, source, next(self._targets), "--threads", "1"]
-        return run_command([*arguments, *_ENGINE], core=0)
+        arguments = ("upscale", self._bundle, source, next(self._targets), "--threads", "1")
+        return run_command((*arguments, *_ENGINE), core=0)
 
 
 _ENGINE = ("--runtime", "openvino", "--precision", "fp32")
@@ -202,12 +210,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         trial = Trial(folder, deploy(folder / "network.sredge"))
-        pictures = [make_pictures(folder / f"pictures-{number}", number, SIZE) for number in (SHORT, LONG)]
-        tiny = [make_pictures(folder / f"tiny-{number}", number, TINY_SIZE) for number in (items // 10, items)]
+        short, long = (make_pictures(folder / f"pictures-{number}", number, SIZE) for number in (SHORT, LONG))
+        few, many = (
+            make_pictures(folder / f"tiny-{number}", number, TINY_SIZE, UNGROUPED_BYTES)
+            for number in (items // 10, items)
+        )
         results = {
             "environment": asdict(environment),
-            "pictures": measure_pictures(trial, *pictures, rounds),
-            "items": measure_items(trial, *tiny, items),
+            "pictures": measure_pictures(trial, short, long, rounds),
+            "items": measure_items(trial, few, many, items),
         }
     text = page(results, f"{environment.machine.cpu}, {environment.machine.usable_cores} cores")
     print(text)

@@ -35,7 +35,7 @@ def nodes_on(cores: Sequence[int]) -> Iterator[str]:
         cluster.wait_for_nodes()
         yield cluster.address
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @dataclass

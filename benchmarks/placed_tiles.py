@@ -56,7 +56,7 @@ class Mode:
     losses_db: list[float] = field(default_factory=list)
     local_error: float = 0.0
 
-    def upscale(self, rgb: Frame, time_s: float, is_counted: bool) -> Frame:
+    def upscale(self, rgb: Frame, time_s: float | None, is_counted: bool) -> Frame:
         counted: list[FrameReuse] = []
         started_s = time.perf_counter()
         upscaled = self.upscaler.upscale(rgb, on_reuse=counted.append, time_s=time_s)
