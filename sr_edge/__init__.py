@@ -16,7 +16,7 @@ from sr_edge.installation import VERSION
 from sr_edge.lazy_face import lazy_face
 
 if TYPE_CHECKING:
-    from sr_edge import camera
+    from sr_edge import camera, cluster
     from sr_edge.bundle import Bundle, open_bundle
     from sr_edge.deploy import deploy_network
     from sr_edge.errors import SrEdgeError
@@ -36,6 +36,7 @@ __all__ = [
     "TileSpec",
     "Upscaler",
     "camera",
+    "cluster",
     "deploy_network",
     "export_onnx",
     "load_model",
@@ -58,6 +59,7 @@ _HOMES = {
     "TileSpec": "sr_edge.spec",
     "Upscaler": "sr_edge.upscaler",
     "camera": "sr_edge.camera",
+    "cluster": "sr_edge.cluster",
     "deploy_network": "sr_edge.deploy",
     "export_onnx": "sr_edge.export",
     "load_model": "sr_edge.models",

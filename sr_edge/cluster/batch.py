@@ -82,6 +82,7 @@ class _Film:
     machines: set[str] = field(default_factory=set)
     seconds: float = 0.0
     attempts: int = 1
+    joins: int = 0
 
 
 class Batch:
@@ -178,7 +179,8 @@ class Batch:
     def _repeated_parts(self, task: Task[Work], lost: PartsLost, node: Node) -> Iterable[Task[Work]]:
         film, starts = self._films[lost.file.name], {part.first for part in lost.parts}
         numbers = [part.number for part in film.divided.parts if part.first in starts]
-        if not numbers or len(task.failures) + 1 >= MAX_ATTEMPTS:
+        film.joins += 1
+        if not numbers or film.joins >= MAX_ATTEMPTS:
             return self._retried(task, "parts of the video are missing or damaged", node)
         for number in numbers:
             del film.summaries[number]
@@ -194,6 +196,7 @@ class Batch:
         film = self._films[done.part.file.name]
         film.seconds += done.seconds
         film.machines.add(node.name)
+        film.attempts = max(film.attempts, len(task.failures) + 1)
         if done.is_inexact:
             return [self._in_one_piece(film, done.error)]
         if done.summary is None:
@@ -224,8 +227,9 @@ class Batch:
         if result.error:
             return self._retried(task, result.error, node, result)
         film = self._films.pop(result.file.name, None)
-        machine = node.name
+        machine, attempts = node.name, len(task.failures) + 1
         if film is not None:
+            attempts = max(film.attempts, attempts)
             self.files_of_machine.update(film.machines - {machine})
             machine = ", ".join(sorted({*film.machines, machine}))
             result = replace(result, seconds=result.seconds + film.seconds)
@@ -238,7 +242,7 @@ class Batch:
             self.pictures += result.file.kind is Kind.PICTURE
             self.files_of_machine[node.name] += 1
         self.notes.update(result.notes)
-        self._record(result, KEPT if result.is_kept else DONE, machine, precision, len(task.failures) + 1)
+        self._record(result, KEPT if result.is_kept else DONE, machine, precision, attempts)
         return ()
 
     def _retried(

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any, TextIO, cast
 
 from sr_edge.errors import ClusterError, RuntimeUnavailable, UsageError
@@ -65,9 +66,17 @@ def connect(address: str, archive_bytes: int) -> Iterator[str]:
                 context = ray.init(address=address, **options)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise _no_cluster(address, error) from error
-        stack.callback(ray.shutdown)
+        stack.callback(_disconnect)
         url = context.dashboard_url
         yield f"http://{url}" if url else ""
+
+
+def _disconnect() -> None:
+    """Disconnects without the messages that Ray has kept, because they were repeated, until now."""
+    import ray
+
+    with redirect_stdout(StringIO()):
+        ray.shutdown()
 
 
 def _require_reachable(address: str) -> None:

@@ -318,6 +318,8 @@ class Scheduler(Generic[Work, Result]):
             sent.frames = event.frames
             return
         del self._sent[event.ticket]
+        if isinstance(event, Broke) and event.is_node_lost and sent.node.id:
+            self.lost_nodes.add(sent.node.name)  # the cluster may list it for some more seconds
         if isinstance(event, Ended):
             self._add(self.job.on_result(sent.task, event.result, sent.node))
         elif isinstance(event, Unable):

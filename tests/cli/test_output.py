@@ -39,6 +39,17 @@ def test_a_bar_counts_and_is_erased(monkeypatch: pytest.MonkeyPatch, columns: in
     assert "exporting" not in shown, "a stage that is done has no bar"
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 120])
+def test_a_detail_is_shown_whole_below_the_bar(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    terminal = terminal_on_stderr(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    detail = "12.3 pictures/s, 45.6 frames/s, 128 workers, 7 failed"
+    with progress_on_stderr() as report:
+        report("items", 123_456, 1_234_567, detail)
+    assert "123456/1234567" in terminal.getvalue()
+    assert detail in terminal.getvalue()
+
+
 def test_a_stage_of_one_step_has_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_on_stderr(monkeypatch)
     with progress_on_stderr() as report:

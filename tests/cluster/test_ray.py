@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ from PIL import Image
 import sr_edge
 from sr_edge.bundle import Bundle
 from sr_edge.cluster import BatchProgress, BatchResult, upscale_many
+from sr_edge.cluster.node import choose_here, pack_bundle
+from sr_edge.cluster.ray_cluster import RayCluster
+from sr_edge.cluster.ray_connection import connect
 from sr_edge.cluster.storage.folders import list_files
 from sr_edge.cluster.storage.locations import Location, read_bytes
 from sr_edge.cluster.storage.transfer import publish
@@ -87,13 +89,13 @@ def machines(started_machines: Machines) -> Machines:
     return started_machines
 
 
-def write_pictures(folder: Path, count: int, folders: int = 3) -> Path:
+def write_pictures(folder: Path, count: int, folders: int = 3, size: tuple[int, int] = (40, 56)) -> Path:
     """Writes pictures of noise. Each folder makes at least one item."""
     numbers = np.random.default_rng(3)
     for number in range(count):
         path = folder / f"album {number % folders}" / f"{number:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(numbers.integers(0, 256, (40, 56, 3), np.uint8)).save(path)
+        Image.fromarray(numbers.integers(0, 256, (*size, 3), np.uint8)).save(path)
     return folder
 
 
@@ -151,20 +153,25 @@ def run(
     return upscale_many(bundle, *places, ray=machines.address, engine=ENGINE, make_worker=worker, **options)
 
 
+@pytest.mark.parametrize(
+    ("count", "is_time"),
+    [(40, lambda progress: progress.frames > 100), (500, lambda progress: progress.pictures > 200)],
+    ids=["within-the-video", "within-the-pictures"],
+)
 def test_results_are_those_of_one_machine_although_one_is_lost_in_the_middle(
-    machines: Machines, bundle: Bundle, tmp_path: Path
+    machines: Machines, bundle: Bundle, tmp_path: Path, count: int, is_time: Callable[[BatchProgress], bool]
 ) -> None:
-    source = write_pictures(tmp_path / "source", 40)
+    source = write_pictures(tmp_path / "source", count)
     write_video(source / "films" / "film.mp4", 1900)
     lost: list[bool] = []
 
     def lose_one(progress: BatchProgress) -> None:
-        if progress.frames > 100 and not lost:
+        if is_time(progress) and not lost:
             lost.append(True)
             machines.remove("second")
 
     result = run(machines, bundle, source, tmp_path / "target", on_progress=lose_one)
-    assert (result.done, result.failed, result.pictures, result.videos, result.frames) == (41, 0, 40, 1, 1900)
+    assert (result.done, result.failed, result.pictures, result.videos, result.frames) == (count + 1, 0, count, 1, 1900)
     assert len(result.lost_machines) == 1
     assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
 
@@ -194,7 +201,9 @@ def test_a_killed_worker_costs_an_attempt_and_leaves_nothing_half_written(
     assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
 
 
-def test_poisoned_pictures_fail_alone(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+def test_poisoned_pictures_fail_alone(
+    machines: Machines, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     source = write_pictures(tmp_path / "source", 12)
     damaged = source / "album 2" / "005.png"
     damaged.write_bytes(damaged.read_bytes()[:200])
@@ -209,6 +218,8 @@ def test_poisoned_pictures_fail_alone(machines: Machines, bundle: Bundle, tmp_pa
     }
     assert records["album 1/004.png"]["attempts"] == records["album 2/005.png"]["attempts"] == 3
     assert set(contents(tmp_path / "target")) == set(records) - {"album 1/004.png", "album 2/005.png"}
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")  # nor does Ray explain the crashes on the terminal
 
 
 def test_files_that_one_machine_cannot_write_are_written_by_the_other(
@@ -230,6 +241,7 @@ def test_a_part_of_a_video_that_fails_is_tried_three_times(
     result = run(machines, bundle, source, tmp_path / "target", partial(FailingPart, folder=tmp_path, times=times))
     if times == 2:
         assert (result.videos, result.frames) == (1, 1900)
+        assert records_in(tmp_path / "target")["film.mp4"]["attempts"] == 3
         assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
     else:
         assert (result.videos, result.failed, result.failures[0].error) == (0, 1, "injected fault")
@@ -239,29 +251,84 @@ def test_a_part_of_a_video_that_fails_is_tried_three_times(
         assert contents(tmp_path / "target") == contents(on_one_machine(bundle, source, tmp_path / "one"))
 
 
+class Driver:
+    """`sr-edge batch` in a process of its own, with pictures that take so long that it can be interrupted."""
+
+    def __init__(self, machines: Machines, source: Path, target: Path) -> None:
+        write_pictures(source, 24, folders=24, size=(300, 300))
+        options = ["--ray", machines.address, "--runtime", "onnxruntime", "--precision", "fp32"]
+        command = [sys.executable, "-m", "sr_edge", "batch", str(MODEL), str(source), str(target), *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        self._records = target / ".sr-edge-batch" / "records.jsonl"
+
+    def wait_for_records(self, count: int) -> None:
+        limit = time.monotonic() + 120
+        while not (self._records.exists() and self._records.read_text().count("\n") > count):
+            assert self.process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait_for_line(self, text: str) -> None:
+        assert self.process.stderr is not None
+        assert any(text in line for line in self.process.stderr)
+
+    def end(self) -> tuple[int, str, str]:
+        stdout, stderr = self.process.communicate(timeout=60)
+        return self.process.returncode, stdout, stderr
+
+
+def test_the_first_interrupt_lets_running_files_end(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+    driver = Driver(machines, tmp_path / "source", tmp_path / "target")
+    driver.wait_for_records(3)
+    driver.signal(signal.SIGINT)
+    code, stdout, _ = driver.end()
+    assert code == 130
+    assert "not tried" in stdout
+    records = records_in(tmp_path / "target")
+    assert 3 <= len(records) < 24
+    assert set(contents(tmp_path / "target")) == {
+        name for name, record in records.items() if record["result"] == "done"
+    }
+    assert run(machines, bundle, tmp_path / "source", tmp_path / "target").skipped == len(records)
+
+
+def test_the_second_interrupt_ends_them_at_once(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+    driver = Driver(machines, tmp_path / "source", tmp_path / "target")
+    driver.wait_for_records(2)
+    driver.signal(signal.SIGINT)
+    driver.wait_for_line("a second Ctrl-C")
+    driver.signal(signal.SIGINT)
+    code, stdout, _ = driver.end()
+    assert (code, stdout) == (130, "")
+    one = contents(on_one_machine(bundle, tmp_path / "source", tmp_path / "one"))
+    assert all(one[name] == content for name, content in contents(tmp_path / "target").items())
+
+
 def test_a_job_continues_after_its_driver_was_killed(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
-    source, target = write_pictures(tmp_path / "source", 24), tmp_path / "target"
-    options = ["--ray", machines.address, "--runtime", "onnxruntime", "--precision", "fp32"]
-    command = [sys.executable, "-m", "sr_edge", "batch", MODEL, source, target, *options]
-    driver = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ})
-    records = target / ".sr-edge-batch" / "records.jsonl"
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit and not (records.exists() and records.read_text().count("\n") > 5):
-        assert driver.poll() is None, driver.stderr and driver.stderr.read()
-        time.sleep(0.02)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
+    source, target = tmp_path / "source", tmp_path / "target"
+    driver = Driver(machines, source, target)
+    driver.wait_for_records(5)
+    driver.signal(signal.SIGKILL)
+    driver.end()
     result = run(machines, bundle, source, target)
-    assert result.skipped >= 5
+    assert 5 <= result.skipped < 24
     assert result.skipped + result.done + result.kept == 24
     assert contents(target) == contents(on_one_machine(bundle, source, tmp_path / "one"))
 
 
-def test_a_machine_that_cannot_run_the_model_gets_no_work(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_machine_that_cannot_run_the_model_gets_no_work(
+    machines: Machines, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_pictures(tmp_path / "source", 6)
     events: list[str] = []
     worker = partial(UnableOn, nodes=("first",))
-    result = run(machines, bundle, source, tmp_path / "target", worker, on_event=events.append)
+    monkeypatch.setenv("RAY_ADDRESS", machines.address)  # where "auto" looks first
+    result = upscale_many(
+        bundle, source, tmp_path / "target", ray="auto", engine=ENGINE, make_worker=worker, on_event=events.append
+    )
     assert result.done == 6
     assert len(result.machines) == 1
     assert [event for event in events if "a simulated obstacle" in event]
@@ -322,3 +389,15 @@ def test_files_of_an_object_store_are_upscaled_like_local_ones(
     assert results == expected
     again = run(machines, bundle, s3.join("in"), target)
     assert (again.skipped, again.done) == (7, 0)
+
+
+def test_a_machine_chooses_the_engine_where_the_driver_cannot(machines: Machines, bundle: Bundle) -> None:
+    archive, digest = pack_bundle(bundle), bundle.manifest.digest()
+    with connect(machines.address, len(archive)) as dashboard_url:
+        cluster: RayCluster[object, object] = RayCluster(archive)
+        engine = cluster.first_answer(partial(choose_here, EngineChoice("onnxruntime"), digest))
+        with pytest.raises(ClusterError) as caught:
+            cluster.first_answer(partial(choose_here, EngineChoice("onnxruntime", sr_edge.Precision.INT8), digest))
+    assert (engine.runtime, engine.precision) == ("onnxruntime", sr_edge.Precision.FP32)
+    assert isinstance(caught.value.found, tuple)
+    assert dashboard_url == ""

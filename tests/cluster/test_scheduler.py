@@ -162,9 +162,10 @@ def test_a_lost_machine_is_no_attempt() -> None:
         return [Broke(ticket, "lost", is_node_lost=True)] if next(losses, False) else done(ticket, work, node)
 
     job = FakeJob([Task("work")])
-    run(FakeCluster(machines("a"), outcome), job)
+    scheduler = run(FakeCluster(machines("a"), outcome), job)
     assert job.results == [("work", "host-a")]
     assert job.failed == []
+    assert scheduler.lost_nodes == {"host-a"}
 
 
 def test_a_task_that_takes_its_machines_down_fails_at_last() -> None:

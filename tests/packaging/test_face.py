@@ -19,6 +19,7 @@ FACE = [
     "TileSpec",
     "Upscaler",
     "camera",
+    "cluster",
     "deploy_network",
     "export_onnx",
     "load_model",
