@@ -130,9 +130,10 @@ def on_one_machine(bundle: Bundle, source: Path, target: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The results in a folder, without what a job keeps for itself."""
+    """The results in a folder, without hidden files: what a job keeps for itself, and what a killed process leaves."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {name: path.read_bytes() for path in files if not (name := str(path.relative_to(folder))).startswith(".")}
+    names = {str(path.relative_to(folder)): path for path in files}
+    return {name: path.read_bytes() for name, path in names.items() if not f"/{name}".count("/.")}
 
 
 def records_in(target: Path) -> dict[str, dict[str, Any]]:
@@ -305,6 +306,9 @@ def test_the_second_interrupt_ends_them_at_once(machines: Machines, bundle: Bund
     assert (code, stdout) == (130, "")
     one = contents(on_one_machine(bundle, tmp_path / "source", tmp_path / "one"))
     assert all(one[name] == content for name, content in contents(tmp_path / "target").items())
+    run(machines, bundle, tmp_path / "source", tmp_path / "target")
+    assert contents(tmp_path / "target") == one
+    assert not list((tmp_path / "target").rglob("*.part"))
 
 
 def test_a_job_continues_after_its_driver_was_killed(machines: Machines, bundle: Bundle, tmp_path: Path) -> None:
