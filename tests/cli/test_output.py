@@ -39,6 +39,18 @@ def test_a_bar_counts_and_is_erased(monkeypatch: pytest.MonkeyPatch, columns: in
     assert "exporting" not in shown, "a stage that is done has no bar"
 
 
+@pytest.mark.parametrize("has_time_left", [True, False])
+def test_the_time_left_is_shown_unless_it_cannot_be_estimated(
+    monkeypatch: pytest.MonkeyPatch, has_time_left: bool
+) -> None:
+    terminal = terminal_on_stderr(monkeypatch)
+    with progress_on_stderr() as report:
+        for done in range(4):
+            report("items", done, 23, has_time_left=has_time_left)
+    assert "3/23" in terminal.getvalue()
+    assert ("left" in terminal.getvalue()) is has_time_left
+
+
 def test_a_stage_of_one_step_has_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_on_stderr(monkeypatch)
     with progress_on_stderr() as report:
