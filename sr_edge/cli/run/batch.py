@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.interrupts import INTERRUPTED, finishing_on_signal
+from sr_edge.cli.interrupts import finishing_on_signal
 from sr_edge.cli.model_argument import (
     AUTO,
     ChannelOrderOption,
@@ -136,7 +136,7 @@ def batch(
         with (
             opened_model(model, tile, input_range, channel_order) as opened,
             progress_on_stderr() as progress,
-            finishing_on_signal(_say_finishing) as is_stopping,
+            finishing_on_signal(_say_finishing) as requested_code,
         ):
             result = upscale_many(
                 opened,
@@ -147,12 +147,12 @@ def batch(
                 options=options,
                 on_progress=_Bar(progress),
                 on_event=print_line,
-                is_stopping=is_stopping,
+                is_stopping=lambda: requested_code() != 0,
             )
-            has_signal = is_stopping()
+            exit_code = requested_code()
         show(result, "\n".join(_summary(result)))
-    if has_signal:
-        raise typer.Exit(INTERRUPTED)
+    if exit_code:
+        raise typer.Exit(exit_code)
     if result.failed:
         raise FrameError(
             f"{_counted(result.failed, 'file')} failed, see {result.records}",
