@@ -119,6 +119,7 @@ EXAMPLES = (
     ),
 )
 NOT_SHOWN = {
+    "batch": "which needs Ray ([more than one machine](cluster.md))",
     "compile": "which needs TensorRT ([Jetson](jetson.md))",
     "gst-install": "which needs GStreamer ([GStreamer](gstreamer.md))",
     "train": "which takes hours ([training](training.md))",
