@@ -81,6 +81,11 @@ EXAMPLES = (
         f"sr-edge upscale {BUNDLE} {CALIBRATION}/coffee.png coffee-x2.png",
     ),
     Example(
+        "batch",
+        "An archive of pictures and videos, on one or many machines ([more than one machine](cluster.md)).",
+        f"sr-edge batch {BUNDLE} {CALIBRATION} pictures-x2",
+    ),
+    Example(
         "stream",
         "A camera or live stream ([cameras](camera.md)); here a test picture, which runs until Ctrl-C.",
         f"timeout --signal INT 12 sr-edge stream {BUNDLE} test:160x90@10 null: || true",

@@ -105,14 +105,15 @@ def ending_on_signal() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def finishing_on_signal(on_first: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+def finishing_on_signal(on_first: Callable[[], object]) -> Iterator[Callable[[], int]]:
     """Within the block, the first Ctrl-C or SIGTERM asks for the end of the work; the second one is handled as before.
 
     Args:
         on_first: Called once the end was asked for.
 
     Yields:
-        A function that tells whether the end was asked for, to call again and again during the work.
+        A function to call again and again during the work, which returns the exit code for the signal, 130 or 143,
+        once the end was asked for, and 0 before.
     """
     received: list[int] = []
     is_told: list[bool] = []
@@ -123,15 +124,17 @@ def finishing_on_signal(on_first: Callable[[], object]) -> Iterator[Callable[[],
         for name, handler in previous.items():
             signal.signal(name, handler)
 
-    def is_asked() -> bool:
-        if received and not is_told:
+    def requested_code() -> int:
+        if not received:
+            return 0
+        if not is_told:
             is_told.append(True)
             on_first()
-        return bool(received)
+        return TERMINATED if received[0] == signal.SIGTERM else INTERRUPTED
 
     previous = {name: signal.signal(name, on_signal) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield is_asked
+        yield requested_code
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)

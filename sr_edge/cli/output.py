@@ -106,7 +106,7 @@ def _is_descriptor(stream: TextIO, descriptor: int) -> bool:
 class ShowProgress(Protocol):
     """Shows the progress of a stage; a `StageProgress` that can also say more."""
 
-    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+    def __call__(self, stage: str, done: int, total: int, detail: str = "", has_time_left: bool = True) -> None:
         """Shows how far a stage is.
 
         Args:
@@ -114,6 +114,7 @@ class ShowProgress(Protocol):
             done: Number of steps that are done.
             total: Number of all steps; a stage of one step is shown as a moving bar without numbers.
             detail: What is shown below the bar, for example a rate.
+            has_time_left: Whether the time left is estimated; it is wrong where steps take very different times.
         """
         ...
 
@@ -140,15 +141,17 @@ def progress_on_stderr() -> Iterator[ShowProgress]:
     state = current_state()
     bars = Bars(*_columns(console.width), console=console, disable=not is_live, transient=True)
 
-    def report(stage: str, done: int, total: int, detail: str = "") -> None:
+    def report(stage: str, done: int, total: int, detail: str = "", has_time_left: bool = True) -> None:
         stage = without_secrets_of_command(stage)
         state.stage = stage
         steps = total if total > 1 else None
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=steps, completed=done, visible=done < total)
+            tasks[stage] = bars.add_task(
+                stage, total=steps, completed=done, visible=done < total, has_time_left=has_time_left
+            )
             if not is_live:
                 print_line(f"{stage} ...")
-        bars.update(tasks[stage], completed=done, total=steps, visible=done < total)
+        bars.update(tasks[stage], completed=done, total=steps, visible=done < total, has_time_left=has_time_left)
         bars.detail = detail if done < total else ""
 
     with bars:
@@ -176,7 +179,9 @@ def _columns(width: int) -> list[ProgressColumn]:
             if task.total is None:
                 return Text()
             count = f"{task.completed:.0f}/{task.total:.0f}"
-            return Text(count) if task.time_remaining is None else Text.assemble(count, " ", left.render(task), " left")
+            if task.time_remaining is None or not task.fields["has_time_left"]:
+                return Text(count)
+            return Text.assemble(count, " ", left.render(task), " left")
 
     left = TimeRemainingColumn()
     name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))

@@ -247,7 +247,7 @@ def _require_able(nodes: Mapping[str, Node]) -> int:
 def _description(engine: ChosenEngine, nodes: Mapping[str, Node], engines: int, dashboard_url: str) -> Iterator[str]:
     able = sum(1 for node in nodes.values() if not node.obstacle)
     yield str(engine)
-    yield f"machines: {able}, with room for {engines} engine{'s' if engines > 1 else ''} in all"
+    yield f"machines: {able}, with room for {engines} worker{'s' if engines > 1 else ''} in all"
     yield from (f"{node.name} gets no work: {node.obstacle}" for node in nodes.values() if node.obstacle)
     if dashboard_url:
         yield f"Ray's dashboard: {dashboard_url}"

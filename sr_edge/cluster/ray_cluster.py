@@ -159,7 +159,7 @@ class RayCluster(Generic[Work, Result]):
         resources = self._resources
         if resources.gpus and total.get("GPU", 0) < 1:
             return "it offers no GPU to Ray"
-        return f"it offers {total.get('CPU', 0):g} CPU cores to Ray, and an engine has {resources.cpus} threads"
+        return f"it offers {total.get('CPU', 0):g} CPU cores to Ray, and a worker needs {resources.cpus}"
 
     def submit(self, ticket: int, work: Work, excluded: frozenset[str]) -> None:
         """Sends work; see `Cluster`."""
@@ -252,7 +252,8 @@ def unable_cluster(reasons: Mapping[str, str]) -> ClusterError:
         f"no machine of the cluster can run the model: {' | '.join(lines) or 'it has no machines'}",
         found=lines,
         wanted="a machine that can run the model",
-        remedy="install sr-edge with that runtime there, or choose another --runtime, --precision or --threads",
+        remedy="install sr-edge with that runtime there, start Ray there with more cores, or choose another --runtime, "
+        "--precision or --threads",
     )
 
 

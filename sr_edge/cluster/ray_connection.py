@@ -97,6 +97,13 @@ def _require_reachable(address: str) -> None:
 
 def _no_cluster(address: str, error: Exception) -> ClusterError:
     where = "on this machine" if address in (AUTO, LOCAL) else f"at {address}"
+    if _is_refused_token(error):
+        return ClusterError(
+            f"the Ray cluster {where} requires a token, and refused this command",
+            found=address,
+            wanted="the token with which the cluster was started",
+            remedy="set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from the head to this machine",
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ClusterError(
         f"cannot connect to a Ray cluster {where}" + (f": {lines[0]}" if lines else ""),
@@ -104,6 +111,15 @@ def _no_cluster(address: str, error: Exception) -> ClusterError:
         wanted="a running cluster, of which this machine is a part",
         remedy="start one with `ray start --head`, join it with `ray start --address=HOST:PORT`, or use --ray local",
     )
+
+
+def _is_refused_token(error: BaseException | None) -> bool:
+    """Whether the cause is Ray's authentication; Ray raises a ConnectionError whose cause contains only the text."""
+    while error is not None:
+        if "InvalidAuthToken" in str(error) or type(error).__name__ == "AuthenticationError":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

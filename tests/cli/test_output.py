@@ -50,6 +50,18 @@ def test_a_detail_is_shown_whole_below_the_bar(monkeypatch: pytest.MonkeyPatch, 
     assert detail in terminal.getvalue()
 
 
+@pytest.mark.parametrize("has_time_left", [True, False])
+def test_the_time_left_is_shown_unless_it_cannot_be_estimated(
+    monkeypatch: pytest.MonkeyPatch, has_time_left: bool
+) -> None:
+    terminal = terminal_on_stderr(monkeypatch)
+    with progress_on_stderr() as report:
+        for done in range(4):
+            report("items", done, 23, has_time_left=has_time_left)
+    assert "3/23" in terminal.getvalue()
+    assert ("left" in terminal.getvalue()) is has_time_left
+
+
 def test_a_stage_of_one_step_has_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_on_stderr(monkeypatch)
     with progress_on_stderr() as report:

@@ -26,6 +26,8 @@ from tests.command_line import SrEdge
 from tests.expected_errors import raises
 
 ENGINE = EngineChoice("onnxruntime", Precision.FP32)
+CHOICE = ("--runtime", "onnxruntime", "--precision", "fp32")
+"""The same on the command line."""
 
 
 @pytest.fixture
@@ -75,6 +77,25 @@ def test_an_address_without_a_cluster_is_refused_at_once(bundle: Bundle, source:
             upscale_many(bundle, source, tmp_path / "target", ray=address, engine=ENGINE)
 
 
+def test_a_cluster_that_refuses_the_token_is_told_from_one_that_is_not_there(
+    bundle: Bundle, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def refuse(**options: object) -> None:
+        try:
+            raise RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
+        except RuntimeError as error:  # as Ray 2.60 does
+            raise ConnectionError("Failed to connect to Ray cluster") from error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError) as caught:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        upscale_many(bundle, source, tmp_path / "target", ray=address, engine=ENGINE)
+    assert caught.value.remedy
+    assert "RAY_AUTH_MODE" in caught.value.remedy
+
+
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:port", ""])
 def test_what_is_no_address_is_refused(bundle: Bundle, source: Path, tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray")
@@ -101,20 +122,21 @@ def test_a_bound_of_reuse_and_a_range_of_frames_are_refused() -> None:
         BatchOptions(workers=0)
 
 
-def test_without_anything_to_do_no_cluster_is_needed(bundle: Bundle, source: Path, tmp_path: Path) -> None:
-    target = Location(str(tmp_path / "target"))
-    target.path.mkdir()
-    (target.path / "a.png").write_bytes(b"12345")
-    found = stamp(Location(str(source / "a.png")))
+def finish(bundle: Bundle, source: Path, target: Path) -> None:
+    """Writes the result of a picture and its record, as an earlier job would."""
+    place = Location(str(target))
+    target.mkdir()
+    (target / source.name).write_bytes(b"12345")
+    found = stamp(Location(str(source)))
     assert found is not None
     engine = ChosenEngine("onnxruntime", Precision.FP32, Precision.FP32, "cpu", threads=1)
-    plan = job_plan(bundle, engine, BatchOptions(), target)
+    plan = job_plan(bundle, engine, BatchOptions(), place)
     record = Record(
-        item="a.png",
-        source=str(source / "a.png"),
-        target=str(target.join("a.png")),
+        item=source.name,
+        source=str(source),
+        target=str(place.join(source.name)),
         source_stamp=found,
-        source_sha256=sha256_of(source / "a.png"),
+        source_sha256=sha256_of(source),
         target_bytes=5,
         bundle_sha256=plan.model.sha256,
         options_sha256=plan.options_sha256(Kind.PICTURE),
@@ -125,11 +147,40 @@ def test_without_anything_to_do_no_cluster_is_needed(bundle: Bundle, source: Pat
         attempts=1,
         result="done",
     )
-    with open_records(target, "earlier") as records:
+    with open_records(place, "earlier") as records:
         records.append(record)
-    result = upscale_many(bundle, source, target.path, ray="127.0.0.1:1", engine=ENGINE)
+
+
+def test_without_anything_to_do_no_cluster_is_needed(bundle: Bundle, source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    finish(bundle, source / "a.png", target)
+    result = upscale_many(bundle, source, target, ray="127.0.0.1:1", engine=ENGINE)
     assert (result.skipped, result.done, result.failed, result.is_stopped) == (1, 0, 0, False)
-    assert (target.path / "a.png").read_bytes() == b"12345"
+    assert (target / "a.png").read_bytes() == b"12345"
+
+
+def test_the_summary_of_a_job_without_anything_to_do_names_the_target(
+    sr_edge: SrEdge, bundle: Bundle, source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    finish(bundle, source / "a.png", target)
+    outcome = sr_edge("batch", MODEL, source, target, *CHOICE)
+    assert outcome.code == 0
+    assert outcome.stdout.splitlines() == [f"nothing to do: 1 file is finished in {target}"]
+
+
+def test_a_failure_is_listed_once_and_the_last_line_names_the_records(
+    sr_edge: SrEdge, bundle: Bundle, source: Path, tmp_path: Path
+) -> None:
+    target, missing = tmp_path / "target", source / "missing.png"
+    finish(bundle, source / "a.png", target)
+    missing.symlink_to("nowhere.png")
+    outcome = sr_edge("batch", MODEL, source, target, *CHOICE)
+    assert outcome.code == 1
+    assert [line.count(str(missing)) for line in outcome.stdout.splitlines()] == [0, 1]
+    assert str(missing) not in outcome.error
+    assert str(target / ".sr-edge-batch" / "records.jsonl") in outcome.error
+    assert "run the same command again" in outcome.error
 
 
 def test_the_command_refuses_bad_input_in_one_line(sr_edge: SrEdge, source: Path, tmp_path: Path) -> None:
@@ -138,8 +189,6 @@ def test_the_command_refuses_bad_input_in_one_line(sr_edge: SrEdge, source: Path
     assert sr_edge("batch", MODEL, source, source / "target").code == 2
     assert sr_edge("batch", MODEL, source, "ftp://host/target").code == 2
     assert sr_edge("batch", MODEL, tmp_path / "nothing", target).error
-    outcome = sr_edge(
-        "batch", MODEL, source, target, "--ray", "host", "--runtime", "onnxruntime", "--precision", "fp32"
-    )
+    outcome = sr_edge("batch", MODEL, source, target, "--ray", "host", *CHOICE)
     assert outcome.code == 2
     assert outcome.error

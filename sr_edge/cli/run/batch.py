@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_edge.cli.interrupts import INTERRUPTED, finishing_on_signal
+from sr_edge.cli.interrupts import finishing_on_signal
 from sr_edge.cli.model_argument import (
     AUTO,
     ChannelOrderOption,
@@ -28,7 +28,7 @@ from sr_edge.errors import FrameError
 
 if TYPE_CHECKING:
     from sr_edge.cli.output import ShowProgress
-    from sr_edge.cluster import BatchProgress, BatchResult
+    from sr_edge.cluster import BatchProgress, BatchResult, FailedFile
 
 SHOWN_FAILURES = 5
 
@@ -63,7 +63,8 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Most engines that run at the same time. Default: as many as the machines have room for.",
+        help="Most workers, processes with one engine each, that run at the same time. Default: as many as the "
+        "machines have room for.",
         show_default=False,
     ),
 ]
@@ -135,7 +136,7 @@ def batch(
         with (
             opened_model(model, tile, input_range, channel_order) as opened,
             progress_on_stderr() as progress,
-            finishing_on_signal(_say_finishing) as is_stopping,
+            finishing_on_signal(_say_finishing) as requested_code,
         ):
             result = upscale_many(
                 opened,
@@ -146,18 +147,17 @@ def batch(
                 options=options,
                 on_progress=_Bar(progress),
                 on_event=print_line,
-                is_stopping=is_stopping,
+                is_stopping=lambda: requested_code() != 0,
             )
-            has_signal = is_stopping()
+            exit_code = requested_code()
         show(result, "\n".join(_summary(result)))
-    if has_signal:
-        raise typer.Exit(INTERRUPTED)
+    if exit_code:
+        raise typer.Exit(exit_code)
     if result.failed:
-        first = result.failures[0]
         raise FrameError(
-            f"{_counted(result.failed, 'file')} failed, the first: {first.source}: {first.error}",
+            f"{_counted(result.failed, 'file')} failed, see {result.records}",
             found=[failure.source for failure in result.failures],
-            remedy="run the same command again to try only these",
+            remedy="run the same command again to try only what is not finished",
         )
 
 
@@ -166,22 +166,27 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _say_finishing() -> None:
-    print_line("no more files are sent; the running ones end now, and a second Ctrl-C ends them at once")
+    print_line("stopping: files that have begun are finished; press Ctrl-C again to end at once")
 
 
 class _Bar:
     """Shows the progress of a job as one bar over its items."""
 
     def __init__(self, progress: ShowProgress) -> None:
-        self._progress, self._started = progress, time.monotonic()
+        self._progress = progress
+        self._started: float | None = None
 
     def __call__(self, state: BatchProgress) -> None:
-        seconds = max(time.monotonic() - self._started, 1e-3)
+        now = time.monotonic()
+        if self._started is None:
+            self._started = now  # the start of Ray and the loading of the model do not count in the rates
+        seconds = max(now - self._started, 1e-3)
         details = [f"{state.pictures / seconds:.1f} pictures/s"] if state.pictures else []
         details += [f"{state.frames / seconds:.1f} frames/s"] if state.frames else []
         details.append(_counted(state.workers, "worker"))
         details += [f"{state.failed} failed"] if state.failed else []
-        self._progress("items", state.items, state.total, ", ".join(details))
+        # Videos and pictures take different times, so that the time left cannot be estimated from the items.
+        self._progress("items", state.items, state.total, ", ".join(details), has_time_left=not state.frames)
 
 
 def _summary(result: BatchResult) -> list[str]:
@@ -191,10 +196,19 @@ def _summary(result: BatchResult) -> list[str]:
     others = "".join(f", {count} {name}" for name, count in counts.items() if count)
     engine = f"{result.engine.runtime} {result.engine.variant.label}"
     machines = ", ".join(f"{name}: {count}" for name, count in sorted(result.machines.items()))
+    if result.skipped and not (result.done or result.kept or result.failed or result.left):
+        are_finished = f"{_counted(result.skipped, 'file')} {'is' if result.skipped == 1 else 'are'} finished"
+        return [f"nothing to do: {are_finished} in {result.target}", *(f"note: {note}" for note in result.notes)]
     lines = [f"{' and '.join([*pictures, *videos])} to {result.target}{others}; {engine}, {result.seconds:.1f} s"]
     lines += [f"files by machine: {machines}"] if len(result.machines) > 1 else []
     lines += [f"lost machines: {', '.join(result.lost_machines)}"] if result.lost_machines else []
-    lines += [f"{each.source}: {each.error}" for each in result.failures[:SHOWN_FAILURES]]
+    lines += [_failure_line(each) for each in result.failures[:SHOWN_FAILURES]]
     hidden = result.failed - SHOWN_FAILURES
     lines += [f"{hidden} more failed; {result.records} lists all"] if hidden > 0 else []
     return [*lines, *(f"note: {note}" for note in result.notes)]
+
+
+def _failure_line(failure: FailedFile) -> str:
+    """The error of a file with its path or URL once; most errors have it already."""
+    named = failure.source in failure.error
+    return f"failed: {failure.error}" if named else f"failed: {failure.source}: {failure.error}"
