@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sr_edge.cluster.items import JoinItem, PictureItem, VideoItem, items_of
 from sr_edge.cluster.scheduler import MAX_ATTEMPTS, Node, Priority, Task
-from sr_edge.cluster.storage.listing import SourceFile
+from sr_edge.cluster.storage.listing import FailedSource, SourceFile
+from sr_edge.cluster.storage.locations import Stamp
 from sr_edge.cluster.storage.media_kinds import Kind
 from sr_edge.cluster.storage.records import DONE, FAILED, KEPT, Record, Records, TargetSizes
 from sr_edge.cluster.work import (
@@ -132,6 +133,29 @@ class Batch:
                 yield Task(PictureWork(item, finished))
             else:
                 yield Task(VideoWork(item, finished))
+
+    def record_unlisted(self, failure: FailedSource) -> None:
+        """Records an entry of the source that is not one of the files, such as a missing one of a list."""
+        model = self._plan.model
+        self._records.append(
+            Record(
+                item=failure.source,
+                source=failure.source,
+                target="",
+                source_stamp=Stamp(0, ""),
+                source_sha256="",
+                target_bytes=0,
+                bundle_sha256=model.sha256,
+                options_sha256="",
+                machine="",
+                seconds=0.0,
+                precision="",
+                runtime=model.engine.runtime,
+                attempts=0,
+                result=FAILED,
+                error=failure.reason,
+            )
+        )
 
     def _is_finished(self, file: SourceFile) -> bool:
         if not self._plan.video.resume:

@@ -171,6 +171,8 @@ def upscale_many(
         plan = job_plan(bundle, chosen, options, place)
         records = resources.enter_context(open_records(place, job))
         batch = Batch(plan, listing.files, records, TargetSizes(place), on_progress, lock.require_held)
+        for failure in listing.failures:
+            batch.record_unlisted(failure)
 
         def should_stop() -> bool:
             return is_stopping() or (options.is_failing_fast and bool(batch.failures or listing.failures))

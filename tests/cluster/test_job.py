@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -181,6 +182,9 @@ def test_a_failure_is_listed_once_and_the_last_line_names_the_records(
     assert str(missing) not in outcome.error
     assert str(target / ".sr-edge-batch" / "records.jsonl") in outcome.error
     assert "run the same command again" in outcome.error
+    (record,) = map(json.loads, (target / ".sr-edge-batch" / "records.jsonl").read_text().splitlines()[-1:])
+    assert (record["source"], record["result"]) == (str(missing), "failed")
+    assert record["error"]
 
 
 def test_the_command_refuses_bad_input_in_one_line(sr_edge: SrEdge, source: Path, tmp_path: Path) -> None:
