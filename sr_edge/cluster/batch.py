@@ -111,6 +111,7 @@ class Batch:
         self._plan, self._records, self._sizes = plan, records, sizes
         self._on_progress, self._tick = on_progress, tick
         self._films: dict[str, _Film] = {}
+        self._begun: set[str] = set()
         self._total = len(files)
         self._items = 0
         self.counts: Counter[str] = Counter()
@@ -128,6 +129,7 @@ class Batch:
         """A task for each item that is not finished."""
         for item in items_of(self.unfinished, self.workers):
             files = item.files if isinstance(item, PictureItem) else (item.file,)
+            self._begun.update(file.name for file in files)
             finished = {file.name: digest for file in files if (digest := self._finished_sha256(file))}
             if isinstance(item, PictureItem):
                 yield Task(PictureWork(item, finished))
@@ -156,6 +158,16 @@ class Batch:
                 error=failure.reason,
             )
         )
+
+    def remove_leftovers(self) -> None:
+        """Removes the hidden files of processes that were ended while they wrote; called when all have ended."""
+        for name in self._begun:
+            self._remove_unfinished(name)
+
+    def _remove_unfinished(self, name: str) -> None:
+        target = self._plan.target.join(name)
+        if target.is_local:
+            remove_unfinished(target.path)
 
     def _is_finished(self, file: SourceFile) -> bool:
         if not self._plan.video.resume:
@@ -293,15 +305,14 @@ class Batch:
     def _fail(self, result: FileResult, reason: str, node: Node, attempts: int) -> None:
         self._items += 1
         self.counts[FAILED] += 1
-        target = self._plan.target.join(result.file.name)
-        if target.is_local:  # a process that was killed while it wrote leaves a hidden file
-            remove_unfinished(target.path)
+        self._remove_unfinished(result.file.name)  # of a process that was killed while it wrote
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append(FailedFile(str(result.file.source), reason, node.name, attempts))
         self._record(replace(result, error=reason), FAILED, node.name, "", attempts)
 
     def _record(self, result: FileResult, outcome: str, machine: str, precision: str, attempts: int) -> None:
         file, plan = result.file, self._plan
+        self._begun.discard(file.name)
         self._records.append(
             Record(
                 item=file.name,

@@ -166,6 +166,7 @@ def upscale_many(
         lock = resources.enter_context(target_lock(place, job))
         bundle = model if isinstance(model, Bundle) else resources.enter_context(open_model(model))
         control_values(bundle.manifest.card.controls, options.controls)
+        after_ray = resources.enter_context(ExitStack())
         connection = _Connection(resources, ray, bundle)
         chosen, needs = _engine_and_resources(connection, choice, options.workers)
         plan = job_plan(bundle, chosen, options, place)
@@ -173,6 +174,7 @@ def upscale_many(
         batch = Batch(plan, listing.files, records, TargetSizes(place), on_progress, lock.require_held)
         for failure in listing.failures:
             batch.record_unlisted(failure)
+        after_ray.callback(batch.remove_leftovers)
 
         def should_stop() -> bool:
             return is_stopping() or (options.is_failing_fast and bool(batch.failures or listing.failures))

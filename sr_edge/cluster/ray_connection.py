@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from sr_edge.runtimes.engine.cores import usable_cores
 
 LOCAL, AUTO = "local", "auto"
 CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 15.0
+"""How long the head of a cluster may take to answer a health check, with the start of the process that asks."""
 _STORE_BYTES = 128 << 20
 """Memory of Ray's object store on this machine, in which only the packed bundle is kept, beside the bundle itself."""
 
@@ -57,8 +60,10 @@ def connect(address: str, archive_bytes: int) -> Iterator[str]:
     if address == LOCAL:
         options |= {"num_cpus": usable_cores(), "include_dashboard": False}
         options["object_store_memory"] = _STORE_BYTES + 2 * archive_bytes
-    elif address != AUTO:
-        _require_reachable(address)
+    else:
+        if address != AUTO:
+            _require_reachable(address)
+        _require_head(address)
     with ExitStack() as stack:
         stack.enter_context(_without_messages_of_ray())
         with _kept_signal_handlers():
@@ -80,7 +85,7 @@ def _disconnect() -> None:
 
 
 def _require_reachable(address: str) -> None:
-    """Raises an error at once where Ray would try for a minute."""
+    """Raises an error at once if nothing listens at the address."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise UsageError(
@@ -93,6 +98,21 @@ def _require_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from error
+
+
+def _require_head(address: str) -> None:
+    """Raises an error if no head of a Ray cluster answers.
+
+    `ray.init` would try for minutes where another server listens, print about it, and ignore Ctrl-C meanwhile. The
+    process that asks instead can be ended, and its output is dropped.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
+    if address != AUTO:
+        command += ["--address", address]
+    try:
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=ANSWER_TIMEOUT_S)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        raise _no_cluster(address, ConnectionError("no head of a Ray cluster answers")) from None
 
 
 def _no_cluster(address: str, error: Exception) -> ClusterError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -21,6 +22,8 @@ from pathlib import Path
 
 _MAX_WRITERS = 100
 _SUFFIX = ".sr-edge.part"
+_MAX_NAME_BYTES = 230
+"""File systems allow 255 bytes; the temporary name is longer than that of the output, unless it is its digest."""
 
 
 @contextmanager
@@ -82,7 +85,10 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
 
 def _candidates(path: Path) -> Iterator[Path]:
     numbers = chain([""], (f"-{number}" for number in count(1)))
-    return (path.with_name(f".{path.name}.sr-edge{number}.part") for number in islice(numbers, _MAX_WRITERS))
+    name = path.name
+    if len(os.fsencode(name)) > _MAX_NAME_BYTES:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return (path.with_name(f".{name}.sr-edge{number}.part") for number in islice(numbers, _MAX_WRITERS))
 
 
 @contextmanager

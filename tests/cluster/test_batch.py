@@ -88,6 +88,18 @@ def done(name: str, **fields: Any) -> FilesDone:
     return FilesDone((FileResult(file(name), source_sha256="a" * 64, target_bytes=5, **fields),), "fp32")
 
 
+def test_what_ended_processes_left_beside_results_is_removed(plan: JobPlan, records: Records) -> None:
+    batch = batch_of(plan, records, file("a.png"), file("b.png"))
+    folder = plan.target.path
+    begun, foreign = folder / ".a.png.sr-edge.part", folder / ".c.png.sr-edge.part"
+    for path in (begun, foreign):
+        path.touch()
+    tasks = list(batch.new_tasks())
+    batch.remove_leftovers()
+    assert tasks and not begun.exists()
+    assert foreign.exists()  # not of this job
+
+
 def test_small_pictures_that_crashed_together_are_tried_alone(plan: JobPlan, records: Records) -> None:
     files = [file(f"{number:02}.png") for number in range(32)]
     batch = batch_of(plan, records, *files)

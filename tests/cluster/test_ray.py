@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -347,6 +348,18 @@ def test_a_model_that_no_machine_can_run_is_refused_with_all_reasons(
     reasons = caught.value.found
     assert isinstance(reasons, tuple)
     assert sum("a simulated obstacle" in reason for reason in reasons) == 2
+
+
+def test_another_server_at_the_address_is_refused_without_messages_of_ray(
+    bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = write_pictures(tmp_path / "source", 1)
+    with socket.create_server(("0.0.0.0", 0)) as silent:  # Ray replaces 127.0.0.1 by another address of this machine
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ClusterError) as caught:
+            upscale_many(bundle, source, tmp_path / "target", ray=address, engine=ENGINE)
+    assert caught.value.found == address
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_interrupt_ends_all_tasks_and_leaves_nothing_half_written(

@@ -106,3 +106,15 @@ def test_a_name_that_the_next_process_uses_is_not_removed(tmp_path: Path) -> Non
         first.close()
         assert names(tmp_path) == {target.name, following.name}
     assert names(tmp_path) == {target.name}
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\u00fc" * 127])
+def test_an_output_may_have_the_longest_name_that_a_file_system_allows(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    with unfinished_file(target) as unfinished:
+        unfinished.write_text("content")
+        unfinished.replace(target)
+    assert names(tmp_path) == {name}
+    with unfinished_file(target) as abandoned:
+        assert abandoned.exists() and abandoned.name.startswith(".")
+    assert names(tmp_path) == {name}

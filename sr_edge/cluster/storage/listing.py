@@ -155,12 +155,19 @@ def _add_folder(listing: Listing, base: Location, pattern: Pattern | None, on_co
     packages: set[str] = set()
     reported = 0
     for content in walk(base, report, pattern.max_depth if pattern else None):
+        if _is_unfinished_video(content):
+            continue
         listing.linked_folders += map(content.path_of, content.linked_folders)
         _add_content(listing, base, content, pattern, packages)
         if on_count is not None and len(listing.files) >= reported + _COUNT_EVERY:
             reported = len(listing.files)
             on_count(reported)
     listing.notes += [f"pip install {package} to read some of the other files" for package in sorted(packages)]
+
+
+def _is_unfinished_video(content: FolderContent) -> bool:
+    """Whether a folder has the segments of a video that `sr-edge upscale` has not finished."""
+    return content.path.endswith(".segments") and any(file.name == "plan.json" for file in content.files)
 
 
 def _add_content(

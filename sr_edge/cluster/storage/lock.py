@@ -105,8 +105,16 @@ def target_lock(target: Location, job: str, timing: LockTiming | None = None) ->
 @contextmanager
 def _locked_file(target: Location, holder: dict[str, Any]) -> Iterator[None]:
     place = target.join(BATCH_FOLDER, "lock")
+    folder = place.path.parent
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(
+            f"{folder} is not a folder, and a batch keeps its records there",
+            found=str(folder),
+            wanted="a folder, or nothing of that name",
+            remedy="rename it, or choose another target",
+        )
     with storage_errors(place, "lock"):
-        place.path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(place.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     with os.fdopen(descriptor, "r+b") as file:
         with storage_errors(place, "lock"):

@@ -71,6 +71,10 @@ class TestFolder:
         assert {file.stamp.size for file in listing.files} == {len(PNG), len(PLAIN_TEXT)}
         assert len(listing.notes) == 1
 
+    def test_segments_of_an_unfinished_video_are_no_sources(self, source: Location, target: Location) -> None:
+        fill(source, ["a.png", "b.mp4.segments/000000.png", "b.mp4.segments/plan.json", "c.segments/d.png"])
+        assert names_in(list_source(source.address, target)) == ["a.png", "c.segments/d.png"]
+
     def test_has_names_of_results_that_can_be_written(self, source: Location, target: Location) -> None:
         fill(source, ["a/x.bmp", "a/y.png", "b/x.gif", "b/x.png", "c/film.avi", "c/film.mkv", "c/other.avi"])
         listing = list_source(source.address, target)

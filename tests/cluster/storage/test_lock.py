@@ -98,6 +98,12 @@ def test_a_second_job_is_refused_until_the_first_ends(target: Location) -> None:
         lock.require_held()
 
 
+def test_a_file_in_place_of_the_folder_of_the_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / BATCH_FOLDER).touch()
+    with raises(StorageError, found=str(tmp_path / BATCH_FOLDER)), target_lock(Location(str(tmp_path)), "job"):
+        pass
+
+
 def test_an_error_in_the_block_releases_the_lock(target: Location) -> None:
     with pytest.raises(KeyboardInterrupt), target_lock(target, "job-1", AT_ONCE):
         raise KeyboardInterrupt
