@@ -27,6 +27,7 @@ FUNCTIONS = {command_name(command): command for command in COMMAND_FUNCTIONS}
 ENDING = {
     "stream": ("--duration", "0.1"),
     "preview": ("--host", "192.0.2.1"),  # which no machine has
+    "batch": ("--ray", "127.0.0.1:1"),  # where no cluster is
     "bench": ("--runs", "1", "--warm-up", "0", "--no-memory"),
     "deploy": ("--runs", "1", "--no-memory", "--no-tile-needs", "--runtimes", "onnxruntime", "--tile", "24"),
 }
