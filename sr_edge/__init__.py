@@ -10,6 +10,7 @@ Names are imported on first use, so that `import sr_edge` is fast and requires n
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from sr_edge.installation import VERSION
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from sr_edge.models import load_model
     from sr_edge.spec import FrameFormat, Precision, TileSpec
     from sr_edge.upscaler import Upscaler, upscale_file, upscale_folder
+
+# From version 1.29 on, ONNX Runtime reports to its vendor over the network, unless this is set before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = VERSION
 

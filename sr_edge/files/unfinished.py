@@ -22,8 +22,9 @@ from pathlib import Path
 
 _MAX_WRITERS = 100
 _SUFFIX = ".sr-edge.part"
-_MAX_NAME_BYTES = 230
-"""File systems allow 255 bytes; the temporary name is longer than that of the output, unless it is its digest."""
+_LONG_NAME_BYTES, _MAX_NAME_BYTES = 230, 255
+"""From the first on, the temporary name of an output is a digest, because it would be longer than the second, the limit
+of file systems."""
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
 def _candidates(path: Path) -> Iterator[Path]:
     numbers = chain([""], (f"-{number}" for number in count(1)))
     name = path.name
-    if len(os.fsencode(name)) > _MAX_NAME_BYTES:
+    if _LONG_NAME_BYTES <= len(os.fsencode(name)) <= _MAX_NAME_BYTES:  # a longer one is to fail here, before the work
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return (path.with_name(f".{name}.sr-edge{number}.part") for number in islice(numbers, _MAX_WRITERS))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,11 +25,14 @@ HEAVY = (
     "tensorrt",
     "tensorrt_rtx",
     "cuda",
+    "ray",
+    "fsspec",
 )
 
 OPTIONAL = (
     *("torch", "safetensors", "onnxruntime", "onnxscript", "onnxsim", "openvino", "tensorrt", "tensorrt_rtx", "cuda"),
     *("pycuda", "cv2", "av", "matplotlib", "starlette", "uvicorn", "websockets", "spandrel", "torchvision", "gi"),
+    *("ray", "fsspec", "s3fs"),
 )
 """What the extras install, and what comes with the system."""
 
@@ -74,3 +79,16 @@ with redirect_stdout(StringIO()), suppress(SystemExit):
     main()
 """
     assert loaded_by(statement) == set()
+
+
+def test_no_library_reports_to_its_vendor(tmp_path: Path) -> None:
+    """Since version 1.29, ONNX Runtime keeps what it will send, and an identifier of the machine, in the cache folder."""
+    code = """
+import numpy as np
+import sr_edge
+sr_edge.open_upscaler("convnet-tiny", runtime="onnxruntime")(np.zeros((96, 96, 3), np.uint8))
+"""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    environment = {**kept, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert [path.name for path in tmp_path.rglob("*") if "onnxruntime" in path.name or path.name == "deviceid"] == []
