@@ -12,6 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
+from sr_edge.camera.media.encoder_settings import scheduling_kept
+
 MILLISECOND = Fraction(1, 1000)
 VIDEO_CLOCK = Fraction(1, 90_000)
 
@@ -52,6 +54,7 @@ def shoot(path: Path, film: Film) -> Path:
     clock = str(film.time_base.denominator)
     options = {"video_track_timescale": clock, "movie_timescale": clock} if path.suffix in (".mp4", ".mov") else {}
     with ExitStack() as stack:
+        stack.enter_context(scheduling_kept())  # SVT-AV1 makes this process real-time otherwise
         out = stack.enter_context(av.open(path, "w", format=film.container, options=options))
         out.metadata.update(film.metadata)
         video = _video_stream(out, film)

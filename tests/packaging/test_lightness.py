@@ -82,7 +82,7 @@ with redirect_stdout(StringIO()), suppress(SystemExit):
 
 
 def test_no_library_reports_to_its_vendor(tmp_path: Path) -> None:
-    """Since version 1.29, ONNX Runtime keeps what it will send, and an identifier of the machine, in the cache folder."""
+    """Since version 1.29, ONNX Runtime keeps what it will send, and an identifier, in the cache folder."""
     code = """
 import numpy as np
 import sr_edge
