@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
+from sr_edge.camera.media.encoder_settings import scheduling_kept
 from sr_edge.camera.media.frame import Colour, ColourRange, PixelFormat, VideoFrame
 
 WIDTH, HEIGHT = 64, 48
@@ -44,7 +45,7 @@ def write_clip(
     audio_s: float = 0.0,
 ) -> Path:
     """Writes a video of uniform frames at `pts`, with a tone of `audio_s` seconds."""
-    with av.open(path, "w") as container:
+    with scheduling_kept(), av.open(path, "w") as container:  # SVT-AV1 makes this process real-time otherwise
         # libx265 gives the first frames of short clips no valid decoding times where it reorders.
         options = {"libx264": {"g": "5"}, "libx265": {"bf": "0", "x265-params": "log-level=error"}}
         video: Any = container.add_stream(codec, rate=30, options=options.get(codec, {}))
