@@ -18,7 +18,6 @@ import typer
 
 from sr_edge.cli.app import app
 from sr_edge.cli.failures import MAX_MESSAGE_CHARS, run_command
-from sr_edge.cli.interrupts import finishing_on_signal
 from sr_edge.cli.output import progress_on_stderr, result_on_stdout
 from sr_edge.errors import BundleError, ExportError, TileError
 from sr_edge.installation import how_to_install
@@ -258,12 +257,23 @@ def test_an_interrupt_outside_of_a_command(
     assert (done.returncode, done.stderr) == (code, stderr)
 
 
+FINISHING = """
+import signal
+from sr_edge.cli.interrupts import finishing_on_signal
+
+number, code, told = signal.Signals({number}), {code}, []
+before = signal.getsignal(number)
+with finishing_on_signal(lambda: told.append(number)) as requested_code:
+    assert requested_code() == 0
+    signal.raise_signal(number)
+    assert [requested_code(), requested_code()] == [code, code]
+    assert signal.getsignal(number) == before, "a second signal is handled as outside of the block"
+assert told == [number]
+"""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_work_that_is_finished_after_a_signal_ends_with_its_code(number: signal.Signals, code: int) -> None:
-    before, told = signal.getsignal(number), []
-    with finishing_on_signal(lambda: told.append(number)) as requested_code:
-        assert requested_code() == 0
-        signal.raise_signal(number)
-        assert [requested_code(), requested_code()] == [code, code]
-        assert signal.getsignal(number) == before, "a second signal is handled as outside of the block"
-    assert told == [number]
+    program = FINISHING.format(number=number.value, code=code)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
