@@ -25,6 +25,7 @@ from sr_edge.camera.file.parts import PartSummary, join_parts, split_range, upsc
 from sr_edge.camera.file.probe import probe_video
 from sr_edge.camera.file.segment_encoder import machine_options
 from sr_edge.camera.file.settings import FrameRange, StreamSelection, VideoCodec, VideoSettings
+from sr_edge.camera.media.encoder_settings import scheduling_kept
 from sr_edge.camera.media.frame import VideoFrame
 from sr_edge.camera.pipeline.frame_upscaler import BicubicFrameUpscaler
 from sr_edge.errors import EngineError, InexactSeek, NotSeekable, PartsMissing, UsageError
@@ -71,7 +72,7 @@ def write(path: Path, clip: Clip) -> Path:
     noise = np.random.default_rng(7).integers(0, 256, (96, 256), np.uint8)
     pts = clip.pts or range(0, 3600 * clip.frames, 3600)
     clock = {"video_track_timescale": "90000"} if path.suffix in (".mp4", ".mov") else {}
-    with av.open(path, "w", options=clock) as out:
+    with scheduling_kept(), av.open(path, "w", options=clock) as out:  # SVT-AV1 makes this process real-time otherwise
         video: Any = out.add_stream(clip.codec, rate=25, options=clip.options)
         video.width, video.height, video.pix_fmt = 64, 48, clip.form
         video.codec_context.time_base = Fraction(1, 25) if clip.codec == "mpeg2video" else CLOCK
