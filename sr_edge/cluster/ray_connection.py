@@ -22,6 +22,8 @@ LOCAL, AUTO = "local", "auto"
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
 """How long the head of a cluster may take to answer a health check, with the start of the process that asks."""
+REFUSED_TOKEN = "InvalidAuthToken"
+"""How Ray names the error of a missing or wrong token."""
 _STORE_BYTES = 128 << 20
 """Memory of Ray's object store on this machine, in which only the packed bundle is kept, beside the bundle itself."""
 
@@ -110,9 +112,14 @@ def _require_head(address: str) -> None:
     if address != AUTO:
         command += ["--address", address]
     try:
-        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=ANSWER_TIMEOUT_S)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise _no_cluster(address, ConnectionError("no head of a Ray cluster answers")) from None
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=ANSWER_TIMEOUT_S
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        # Ray's own error is the end of a traceback, of which only the token is of use to a person.
+        is_refused = isinstance(error, subprocess.CalledProcessError) and REFUSED_TOKEN in (error.stderr or "")
+        reason = REFUSED_TOKEN if is_refused else "no head of a Ray cluster answers"
+        raise _no_cluster(address, ConnectionError(reason)) from None
 
 
 def _no_cluster(address: str, error: Exception) -> ClusterError:
@@ -136,7 +143,7 @@ def _no_cluster(address: str, error: Exception) -> ClusterError:
 def _is_refused_token(error: BaseException | None) -> bool:
     """Whether the cause is Ray's authentication; Ray raises a ConnectionError whose cause contains only the text."""
     while error is not None:
-        if "InvalidAuthToken" in str(error) or type(error).__name__ == "AuthenticationError":
+        if REFUSED_TOKEN in str(error) or type(error).__name__ == "AuthenticationError":
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -81,15 +82,13 @@ def test_an_address_without_a_cluster_is_refused_at_once(bundle: Bundle, source:
 def test_a_cluster_that_refuses_the_token_is_told_from_one_that_is_not_there(
     bundle: Bundle, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray")
 
-    def refuse(**options: object) -> None:
-        try:
-            raise RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
-        except RuntimeError as error:  # as Ray 2.60 does
-            raise ConnectionError("Failed to connect to Ray cluster") from error
+    def refuse(command: list[str], **options: object) -> None:
+        problem = "AuthenticationError: RPC error: InvalidAuthToken: Authentication token is missing or incorrect"
+        raise subprocess.CalledProcessError(1, command, stderr=problem)  # as the health check of Ray 2.60 does
 
-    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ClusterError) as caught:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         upscale_many(bundle, source, tmp_path / "target", ray=address, engine=ENGINE)

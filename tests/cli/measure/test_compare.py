@@ -199,7 +199,7 @@ def test_min_psnr_decides_the_exit_code(sr_edge: SrEdge, files: Path, pictures: 
         ("{files}/model.onnx", "{bundle}", ("--set", "alpha=1"), 2, ("'alpha'", "--set alpha")),
         ("{files}/model.onnx", "{bundle}", ("--images", "{files}/absent"), 1, ("{files}/absent",)),
         ("{files}/model.onnx", "{bundle}", ("--picture", "{files}/absent/p.png"), 2, ("{files}/absent ",)),
-        ("{files}/model.onnx", "{bundle}", ("--picture", "{files}/p.txt"), 1, ("{files}/p.txt", ".png")),
+        ("{files}/model.onnx", "{bundle}", ("--picture", "{files}/p.txt"), 2, ("{files}/p.txt", ".png")),
         ("{files}/model.onnx", "{bundle}", ("--patches", "0"), 2, ("--patches",)),
     ],
 )
