@@ -199,7 +199,18 @@ def _random_reply(bench: Bench, seed: int) -> Reply:
 
 
 _NAMES = tuple(command.__name__.replace("_", "-") for command in COMMANDS)
-_LONG_RUNNING = {"train", "deploy", "calibrate", "preview", "gst-install", "models", "doctor", "compare", "export"}
+_LONG_RUNNING = {
+    "batch",
+    "train",
+    "deploy",
+    "calibrate",
+    "preview",
+    "gst-install",
+    "models",
+    "doctor",
+    "compare",
+    "export",
+}
 """Their arguments are parsed and refused in the same way; a random command that happens to be valid runs minutes."""
 
 
