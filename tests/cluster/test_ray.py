@@ -301,7 +301,7 @@ def test_the_second_interrupt_ends_them_at_once(machines: Machines, bundle: Bund
     driver = Driver(machines, tmp_path / "source", tmp_path / "target")
     driver.wait_for_records(2)
     driver.signal(signal.SIGINT)
-    driver.wait_for_line("a second Ctrl-C")
+    driver.wait_for_line("press Ctrl-C again")
     driver.signal(signal.SIGINT)
     code, stdout, _ = driver.end()
     assert (code, stdout) == (130, "")
