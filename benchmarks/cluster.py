@@ -186,7 +186,7 @@ def page(results: Mapping[str, Any], cpu: str) -> str:
         f"picture takes 1 s, and {10 / driver_s:,.0f} if it takes 10 s. Beyond that, run several jobs on different",
         "folders.",
         "",
-        "`python benchmarks/cluster.py --publish`",
+        f"`python benchmarks/cluster.py --rounds {pictures['rounds']} --publish`",
     ]
     return "\n".join(lines)
 
