@@ -141,8 +141,8 @@ def upscale_many(
         source: A folder, a pattern, a file or a list of files (.txt); a path or a URL, such as s3://bucket/photos.
         target: The folder of the results; a path or a URL.
         ray: "local" for this machine alone; "auto" for the Ray cluster of this machine; or HOST:PORT of its head.
-        engine: What is chosen of runtime, precision, device and threads. The rest is resolved once for all machines: by
-            this one, or by the first that can run the model where this one cannot.
+        engine: What is chosen of runtime, precision, device and threads. What is left open is resolved once for all
+            machines: by this one, or by the first that can run the model where this one cannot.
         options: Further settings.
         on_progress: Called now and then.
         on_event: Called with what a person should know before the work ends, such as what was chosen.

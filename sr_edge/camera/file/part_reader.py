@@ -116,12 +116,12 @@ class PartSource(VideoFileSource):
         """The frames from a key frame on, each with its number; the timestamps are those of the index."""
         number, pts = entry.number, self._index.pts
         for av_frame in self._pictures_from(entry):
-            found = None if av_frame.pts is None else av_frame.pts - self._probe.start_offset
-            if number == entry.number and found is not None and found < entry.pts:
+            decoded_pts = None if av_frame.pts is None else av_frame.pts - self._probe.start_offset
+            if number == entry.number and decoded_pts is not None and decoded_pts < entry.pts:
                 continue
             wanted = pts[number] if number < len(pts) else None
-            if found != wanted or found is None:
-                raise self._inexact(number, found, wanted)
+            if decoded_pts != wanted or decoded_pts is None:
+                raise self._inexact(number, decoded_pts, wanted)
             yield number, av_frame
             number += 1
             if number == end < len(pts):  # after the last frame of the file the decoder must not return another one

@@ -76,7 +76,7 @@ def split_range(
     part_frames: int = PART_FRAMES,
     segment_frames: int = SEGMENT_FRAMES,
 ) -> tuple[FrameRange, ...]:
-    """Divides the frames of a job into parts of `part_frames`; a shorter rest belongs to the last part.
+    """Divides the frames of a job into parts of `part_frames`; a shorter remainder belongs to the last part.
 
     Args:
         index: The index of the video.

@@ -368,8 +368,8 @@ def nv12_obstacle(frame: VideoFrame, colour: Nv12Colour, tile: TileSpec) -> str:
         return f"their size is {frame.width}x{frame.height}, which is less than the tile {tile}"
     matrix = assumed_matrix(frame)
     levels = "full" if frame.colour.range is ColourRange.FULL else "limited"
-    found = f"{_NV12_MATRICES.get(matrix, f'matrix {matrix}')}-{levels}"
-    return "" if found == colour else f"their colour is {found}, but that of the graph is {colour}"
+    frame_colour = f"{_NV12_MATRICES.get(matrix, f'matrix {matrix}')}-{levels}"
+    return "" if frame_colour == colour else f"their colour is {frame_colour}, but that of the graph is {colour}"
 
 
 def nv12_planes(frame: VideoFrame) -> tuple[Plane, Plane]:

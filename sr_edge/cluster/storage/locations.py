@@ -194,8 +194,8 @@ def file_system(location: Location) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     system, root = url_to_fs(location.root, use_listings_cache=False)
-    rest = location.address[len(location.root) :]
-    return system, f"{root.rstrip('/')}{rest}"
+    path = location.address[len(location.root) :]
+    return system, f"{root.rstrip('/')}{path}"
 
 
 def stamp(location: Location) -> Stamp | None:

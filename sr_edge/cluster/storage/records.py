@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from sr_edge.cluster.storage.folders import list_files
 from sr_edge.cluster.storage.locations import (
@@ -241,30 +241,27 @@ class TargetSizes:
         self._target = target
         self._sizes: dict[bytes, int] = {}
         if not target.is_local:
-            self._sizes = {_digest(path): found.size for path, found in list_files(target)}
+            self._sizes = {_digest(path): file.size for path, file in list_files(target)}
 
     def of(self, name: str) -> int | None:
         """The size of the file at a path below the target; None if there is none."""
         if not self._target.is_local:
             return self._sizes.get(_digest(name))
-        found = stamp(self._target.join(name))
-        return found.size if found else None
+        present = stamp(self._target.join(name))
+        return present.size if present else None
 
 
-class _Sink:
+class _Sink(Protocol):
     """Where the lines of this run go."""
 
-    def write(self, line: bytes) -> None:
-        raise NotImplementedError
+    def write(self, line: bytes) -> None: ...
 
-    def flush_if_due(self) -> None:
-        raise NotImplementedError
+    def flush_if_due(self) -> None: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    def close(self) -> None: ...
 
 
-class _AppendedFile(_Sink):
+class _AppendedFile:
     """A local file, opened with its first line."""
 
     def __init__(self, place: Location, header: bytes, now: Callable[[], float]) -> None:
@@ -299,7 +296,7 @@ class _AppendedFile(_Sink):
         return file
 
 
-class _Objects(_Sink):
+class _Objects:
     """Objects of this run, written at intervals."""
 
     def __init__(self, place: Location, job: str, header: bytes, now: Callable[[], float]) -> None:
